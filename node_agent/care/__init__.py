@@ -1,0 +1,1 @@
+"""The node's own health: pressure, eviction, images nobody uses."""

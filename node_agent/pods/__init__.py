@@ -1,0 +1,1 @@
+"""All pods of a node: planned by pure functions, carried out by one worker each."""
