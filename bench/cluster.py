@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from bench import report
+from bench import needs, report
 from bench.calm import Calm
 from bench.engine import running
 from bench.registry import ENGINE_OPTIONS, registry
@@ -207,6 +207,7 @@ def main() -> None:
     calm = calm_of(parsed)
     if parsed.quick:
         parsed.rounds, calm.patience.left = 1, 0.0
+    needs.install(needs.CLUSTERS)
     ours, theirs, memory = asyncio.run(measure(parsed.rounds, calm))
     report.heading("Two times three Docker hosts (network namespaces, one dockerd each)", report.docker_version())
     ratios = report.pairs("seconds", ours, "Docker Swarm (one pod: docker run)", theirs, REACH)

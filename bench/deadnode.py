@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from bench import report
+from bench import needs, report
 from bench.registry import ENGINE_OPTIONS, registry
 from bench.swarm import Swarm, settle
 from protos.control_pb2 import ListRequest
@@ -180,6 +180,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--no-peer", action="store_true", help="without Docker Swarm")
     options = parser.parse_args()
+    needs.install(needs.CLUSTERS)
     ours, theirs = asyncio.run(run(1 if options.quick else options.rounds, peer=not options.no_peer))
     report.heading(f"A host dies: {REPLICAS} replicas on three Docker hosts, {RATE:.0f}/s", report.docker_version())
     report.compare("seconds", ours.times, "Docker Swarm", theirs)

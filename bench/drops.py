@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 import psutil
 
-from bench import report
+from bench import needs, report
 from bench.calm import Calm
 from bench.slices import Bar, Slice
 from tests.e2e.load import Load, manifest, steady
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--image", default=SAMPAN, help=f"an image with python3 (default {SAMPAN})")
     parser.add_argument("--scalings", type=int, default=20, help="scale ups and downs (default 20)")
     options = parser.parse_args()
+    needs.install(("busybox", "ip"))
     calm = Calm(Bar(others=math.inf))
     load, failed, asked, slices = asyncio.run(run(options.image, options.deletions, options.scalings, calm))
     report.heading(f"Failed requests of {load.asked} at {RATE:.0f} a second", report.docker_version())

