@@ -95,6 +95,13 @@ def _address(text: object, where: str) -> str:
         raise BadTable(f"{where}: must be an IPv4 address, got {text!r}") from error
 
 
+def _network(text: str, where: str) -> None:
+    try:
+        IPv4Network(text, strict=False)
+    except ValueError as error:
+        raise BadTable(f"{where}: must be IPv4 addresses or networks, got {text!r}") from error
+
+
 def _port(number: int, where: str) -> None:
     if not 1 <= number <= 65535:
         raise BadTable(f"{where}: must be 1-65535, got {number}")
@@ -113,11 +120,7 @@ def read_route(data: object) -> Route:
     for address in route.external_ips:
         _address(address, f"{route.key}.externalIPs")
     for network in route.node_port_addresses:
-        try:
-            IPv4Network(network, strict=False)
-        except ValueError as error:
-            message = f"{route.key}.nodePortAddresses: must be IPv4 addresses or networks, got {network!r}"
-            raise BadTable(message) from error
+        _network(network, f"{route.key}.nodePortAddresses")
     for index, port in enumerate(route.ports):
         where = f"{route.key}.ports[{index}]"
         _port(port.port, f"{where}.port")
@@ -146,6 +149,9 @@ def read_snapshot(data: Mapping[str, Any]) -> Table:
         raise BadTable(f"snapshot: {type(error).__name__}: {error}") from error
     for address in node.addresses:
         _address(address, "addresses")
+    for cidr, where in ((node.pod_cidr, "podCIDR"), (node.service_cidr, "serviceCIDR")):
+        if cidr:
+            _network(cidr, where)
     return Table(epoch, revision, node, {route.key: route for route in routes})
 
 

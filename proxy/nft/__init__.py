@@ -11,9 +11,9 @@ from common.backoff import Backoff
 from common.routing import NodeInfo
 from common.tasks import Tasks
 from proxy.logs import EventLog
-from proxy.nft import counters, flows, handles, skeleton, wire
+from proxy.nft import counters, flows, handles, skeleton, untracked, wire
 from proxy.nft.counters import PortCounters
-from proxy.nft.encode import encode, touched
+from proxy.nft.encode import encode, touched, unpack_place
 from proxy.nft.kernel import Kernel, KernelError, bridge_filter
 from proxy.nft.rules import Rules, in_kernel
 from proxy.nft.slots import Target
@@ -41,7 +41,8 @@ class NftPlane:
         self._rules = Rules()
         self._node = NodeInfo()
         self._ground: skeleton.Ground | None = None
-        # What the kernel has of ours: None: nobody knows; before the first transaction it may be a predecessor's.
+        # Whether the kernel has our services' table: None: nobody knows; before the first transaction it may be a
+        # predecessor's.
         self._present: bool | None = None
         self._failure = ""
         self._unserved: dict[Place, None] = {}
@@ -63,10 +64,11 @@ class NftPlane:
             moves = self._planner.update(table, change)
             # Without any service left the table stays: where it is the only one that translates addresses, established
             # connections need it.
-            if self._present and self._wanted_ground() == self._ground:
+            same = self._wanted_ground() == self._ground
+            if self._present and same:
                 if moves.listen or moves.unlisten or moves.serve:
                     await self._change(moves)
-            elif self._present is not False or self._planner.listeners:
+            elif self._present is not False or self._planner.listeners or not same:
                 await self._make()
         return self.errors()
 
@@ -120,7 +122,11 @@ class NftPlane:
         for name, chain in wanted.items():
             if name not in rules:
                 raise KernelError(f"rule {name} in {chain}", errno.ENOENT)
-        return encode(table, steps, rules)
+        found = encode(table, steps, rules)
+        return found + untracked.follow(table, steps) if self._untracks() else found
+
+    def _untracks(self) -> bool:
+        return self._ground is not None and bool(self._ground.service_cidr)
 
     async def _make(self) -> None:
         """The whole table anew, in place of what there is: one transaction too."""
@@ -129,16 +135,32 @@ class NftPlane:
         self._rules = Rules(ground.pod_cidr)
 
         def messages() -> list[wire.Message]:
-            found = skeleton.remove_table(former.table) if former and former.table != ground.table else []
-            found += skeleton.remove_table(ground.table)
+            found = _removal(former.table) if former and former.table != ground.table else []
+            before = self._served_before(ground.table) - planner.listeners.keys() if self._untracks() else set()
+            found += _removal(ground.table)
             if planner.listeners:
                 steps = self._rules.update(Moves(planner.listeners, (), planner.services, ()), planner.services)
                 found += skeleton.make_table(ground) + encode(ground.table, steps)
+            if self._untracks():
+                found += untracked.make(ground.table, ground.service_cidr, planner.listeners, sorted(before))
             return found
 
         places = dict.fromkeys(planner.listeners)
         if await self._commit(messages, places, present=bool(places)):
             await self._end_stale_flows(places, ())
+
+    def _served_before(self, table: str) -> set[Place]:
+        """The places that this kernel has served within the time that connections are remembered."""
+        found: set[Place] = set()
+        beside = untracked.table_of(table)
+        for name, kind in ((table, skeleton.SERVICES), (beside, untracked.TRACKED), (beside, untracked.FORMER)):
+            try:
+                elements = counters.elements(self._kernel.dump(wire.NFTABLES, counters.ask(name, kind)))
+                found.update(unpack_place(element.key) for element in elements)
+            except KernelError as error:
+                if error.number != errno.ENOENT:
+                    raise
+        return found
 
     async def _commit(
         self, messages: Callable[[], list[wire.Message]], places: dict[Place, None], *, present: bool
@@ -152,6 +174,7 @@ class NftPlane:
             if not places:
                 # A node without a service in the kernel may lack the right to look into it.
                 self._present = False
+                log.info("nft.left_alone", cause=str(error))
                 return False
             self._failure = str(error)
             self._unserved |= places
@@ -207,4 +230,8 @@ class NftPlane:
 async def remove(node: NodeInfo, kernel: Kernel | None = None) -> None:
     """Takes a node's table out of the kernel, also one that another process made. Raises KernelError."""
     table = skeleton.ground(node, bridge_filter=False).table
-    await asyncio.to_thread((kernel or Kernel()).commit, skeleton.remove_table(table))
+    await asyncio.to_thread((kernel or Kernel()).commit, _removal(table))
+
+
+def _removal(table: str) -> list[wire.Message]:
+    return skeleton.remove_table(table) + skeleton.remove_table(untracked.table_of(table))

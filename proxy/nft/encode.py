@@ -88,9 +88,11 @@ def _step(table: str, step: r.Step, rules: Mapping[str, int]) -> Iterator[Messag
         case r.Lead(places):
             leads = [_element(pack_place(place), x.value(_number(number, 0), 2)) for place, number in places]
             yield from _elements(_NEW_ELEMENTS, table, s.SERVICES, leads)
-            yield from _plain(_NEW_ELEMENTS, table, [place for place, _ in places], s.SENT, s.RECEIVED)
+            for name in (s.SENT, s.RECEIVED):
+                yield from plain_elements(table, name, [place for place, _ in places])
         case r.Unlead(places):
-            yield from _plain(_DELETE_ELEMENTS, table, places, s.SERVICES, s.SENT, s.RECEIVED)
+            for name in (s.SERVICES, s.SENT, s.RECEIVED):
+                yield from without_elements(table, name, places)
 
 
 def port_rule(number: int, count: int) -> bytes:
@@ -127,17 +129,22 @@ def _element(key: bytes, data: bytes = b"") -> bytes:
     return wire.nest(1, x.value(key, 1), data)
 
 
+def plain_elements(table: str, name: str, places: Iterable[Place], *, seconds: int = 0) -> Iterator[Message]:
+    """Places for a set without values; `seconds`: how long each stays, 0: until it is taken out."""
+    more = wire.u64(4, seconds * 1000) if seconds else b""
+    yield from _elements(_NEW_ELEMENTS, table, name, [_element(pack_place(place), more) for place in places])
+
+
+def without_elements(table: str, name: str, places: Iterable[Place]) -> Iterator[Message]:
+    """Takes places out of a set. The transaction fails when one of them is not in it."""
+    yield from _elements(_DELETE_ELEMENTS, table, name, [_element(pack_place(place)) for place in places])
+
+
 def _elements(kind: int, table: str, name: str, elements: Sequence[bytes]) -> Iterator[Message]:
     flags = wire.CREATE if kind == _NEW_ELEMENTS else 0
     for at in range(0, len(elements), _ELEMENTS_A_MESSAGE):
         some = wire.nest(3, *elements[at : at + _ELEMENTS_A_MESSAGE])
         yield Message(kind, wire.text(1, table) + wire.text(2, name) + some, flags, f"elements of {name}")
-
-
-def _plain(kind: int, table: str, places: Iterable[Place], *names: str) -> Iterator[Message]:
-    elements = [_element(pack_place(place)) for place in places]
-    for name in names:
-        yield from _elements(kind, table, name, elements)
 
 
 def _without_chain(table: str, name: str) -> Iterator[Message]:

@@ -18,6 +18,8 @@ CT_DIRECTION, CT_MARK, CT_DESTINATION, CT_DESTINATION_PORT = 1, 3, 20, 12
 ADDED, UPDATED, DELETED = 0, 1, 2
 _LOCAL = 2  # RTN_LOCAL
 _FULLY_RANDOM = 1 << 4  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
+_INVERTED = 1  # NFT_LOOKUP_F_INV
+_SYN = 0x02
 _FIRST_REGISTER = 8
 
 
@@ -104,6 +106,11 @@ def lookup(name: str, register: int, into: int | None = None) -> bytes:
     return _expression("lookup", *parts)
 
 
+def missing(name: str, register: int) -> bytes:
+    """The rule goes on only when the key is not in the set."""
+    return _expression("lookup", wire.text(1, name), _register(2, register), wire.u32(5, _INVERTED))
+
+
 def verdict_map(name: str, register: int) -> bytes:
     return _expression("lookup", wire.text(1, name), _register(2, register), wire.u32(3, 0))
 
@@ -150,6 +157,17 @@ def unreachable_port() -> bytes:
 def counter() -> bytes:
     """The counter that every element of a set gets, as the set's own attribute asks for it."""
     return wire.text(1, "counter") + wire.nest(2, wire.u64(1, 0), wire.u64(2, 0))
+
+
+def untracked() -> bytes:
+    """The packet, which nobody has looked up yet, is of no connection that the kernel follows."""
+    return _expression("notrack")
+
+
+def midstream() -> bytes:
+    """Whether it is a TCP segment that begins no connection. Uses register 0."""
+    tcp = meta(0, META_L4PROTO) + compare(0, EQUAL, b"\x06")
+    return tcp + payload(0, 2, 13, 1) + bitwise(0, bytes((_SYN,)), bytes(1)) + compare(0, EQUAL, bytes(1))
 
 
 def source_is_local() -> bytes:

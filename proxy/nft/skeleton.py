@@ -42,8 +42,9 @@ SERVE, REFUSE, TRANSLATE = "serve", "refuse", "translate"
 MOST_CLIENTS = 1 << 18
 
 _ADDRESS, _PROTOCOL, _PORT, _NUMBER, _VERDICT = 7, 12, 13, 19, 0xFFFFFF00
+_PLACE, _PLACE_SIZE = (_ADDRESS, _PROTOCOL, _PORT), 12
 _MAP, _TIMEOUT, _DYNAMIC = 8, 16, 32
-_PREROUTING, _INPUT, _FORWARD, _OUTPUT, _POSTROUTING = range(5)
+_PREROUTING, _INPUT, _FORWARD, OUTPUT, _POSTROUTING = range(5)
 # Before the engine's own rules at the same hooks (-100 and 100).
 _EARLY_DNAT, _EARLY_SNAT = -110, 90
 _NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE, _NEW_SET = 0, 2, 3, 6, 9
@@ -57,12 +58,13 @@ class Ground:
     table: str
     pod_cidr: str
     bridge_filter: bool = False
+    service_cidr: str = ""
 
 
 def ground(node: NodeInfo, *, bridge_filter: bool) -> Ground:
     """The table is named after the node: several nodes may share a network namespace."""
     name = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in node.name)
-    return Ground(f"sampan_{name}" if name else "sampan", node.pod_cidr, bridge_filter)
+    return Ground(f"sampan_{name}" if name else "sampan", node.pod_cidr, bridge_filter, node.service_cidr)
 
 
 def remove_table(table: str) -> list[Message]:
@@ -71,37 +73,43 @@ def remove_table(table: str) -> list[Message]:
     return [Message(_NEW_TABLE, body, wire.CREATE, "table"), Message(_DELETE_TABLE, body, 0, "table")]
 
 
+def new_table(table: str) -> Message:
+    """A table with nothing in it."""
+    return Message(_NEW_TABLE, wire.text(1, table), wire.CREATE, "table")
+
+
 def make_table(on: Ground) -> list[Message]:
     """The table without any service."""
-    messages = [Message(_NEW_TABLE, wire.text(1, on.table), wire.CREATE, "table")]
-    messages += _sets(on.table)
+    messages = [new_table(on.table), *_sets(on.table)]
     refuse = [x.meta(0, x.META_L4PROTO) + x.compare(0, x.EQUAL, b"\x06") + x.reset(), x.unreachable_port()]
     for name, bodies in ((REFUSE, refuse), (TRANSLATE, translating()), (SERVE, serving())):
         messages += [chain(on.table, name), *(rule(on.table, name, body) for body in bodies)]
     number = place_of_packet() + x.lookup(SERVICES, 0, into=4)
     keep = x.conntrack(5, x.CT_MARK) + x.set_priority(5) + x.set_mark(4)
-    dispatch = (number + keep + x.verdict(x.GOTO, SERVE),)
+    # Whatever is under way without having been translated (untracked.py) stays with whom it is.
+    dispatch = (x.midstream() + x.verdict(x.RETURN), number + keep + x.verdict(x.GOTO, SERVE))
     others = x.unmarked(MARK) + x.verdict(x.RETURN)
     loopback = x.meta(0, x.META_IIFNAME) + x.compare(0, x.EQUAL, b"lo\0") + x.verdict(x.RETURN)
     count = (others, _counted(0, SENT), _counted(1, RECEIVED))
     hooks = (
         ("prerouting", "nat", _PREROUTING, _EARLY_DNAT, dispatch),
-        ("output", "nat", _OUTPUT, _EARLY_DNAT, dispatch),
+        ("output", "nat", OUTPUT, _EARLY_DNAT, dispatch),
         ("postrouting", "nat", _POSTROUTING, _EARLY_SNAT, (others, *_masquerading(on))),
         ("count-forward", "filter", _FORWARD, 0, count),
         # What a node's process sends to itself passes output and input: counted once.
         ("count-input", "filter", _INPUT, 0, (count[0], loopback, *count[1:])),
-        ("count-output", "filter", _OUTPUT, 0, count),
+        ("count-output", "filter", OUTPUT, 0, count),
     )
     for name, kind, hook, priority, rules in hooks:
-        messages.append(_base_chain(on.table, name, kind, hook, priority))
+        messages.append(base_chain(on.table, name, kind, hook, priority))
         messages += [rule(on.table, name, body) for body in rules]
     return messages
 
 
-def place_of_packet() -> bytes:
-    """Registers 0-2: where a packet wants to go, as `services` has it."""
-    return x.destination(0) + x.meta(1, x.META_L4PROTO) + x.payload(2, 2, 2, 2)
+def place_of_packet(*, origin: bool = False) -> bytes:
+    """Registers 0-2: where a packet wants to go (`origin`: where it comes from), as `services` has it."""
+    address = x.source(0) if origin else x.destination(0)
+    return address + x.meta(1, x.META_L4PROTO) + x.payload(2, 2, 0 if origin else 2, 2)
 
 
 def serving() -> list[bytes]:
@@ -202,7 +210,7 @@ def _kind(name: bytes) -> bytes:
 
 
 def _sets(table: str) -> list[Message]:
-    place, place_size = (_ADDRESS, _PROTOCOL, _PORT), 12
+    place, place_size = _PLACE, _PLACE_SIZE
     endpoint = (_ADDRESS, _PORT)
     counted = wire.nest(17, x.counter())
     size = wire.nest(9, wire.u32(1, MOST_CLIENTS))
@@ -216,6 +224,11 @@ def _sets(table: str) -> list[Message]:
         _set(table, 7, TURNS, (_NUMBER,), 4, _MAP, _data(_VERDICT, 0)),
         _set(table, 8, STICKY, (_NUMBER,), 4, _MAP, _data(_VERDICT, 0)),
     ]
+
+
+def set_of_places(table: str, number: int, name: str, *, passing: bool = False) -> Message:
+    """A set of addresses with protocol and port; `passing`: its elements may have a time-out."""
+    return _set(table, number, name, _PLACE, _PLACE_SIZE, _TIMEOUT if passing else 0)
 
 
 def _concatenated(types: tuple[int, ...]) -> int:
@@ -247,7 +260,7 @@ def chain(table: str, name: str) -> Message:
     return Message(_NEW_CHAIN, wire.text(1, table) + wire.text(3, name), wire.CREATE, f"chain {name}")
 
 
-def _base_chain(table: str, name: str, kind: str, hook: int, priority: int) -> Message:
+def base_chain(table: str, name: str, kind: str, hook: int, priority: int) -> Message:
     at = wire.nest(4, wire.u32(1, hook), wire.u32(2, priority))
     body = wire.text(1, table) + wire.text(3, name) + at + wire.u32(5, x.ACCEPT) + wire.text(7, kind)
     return Message(_NEW_CHAIN, body, wire.CREATE, f"chain {name}")
