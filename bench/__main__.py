@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("scheduler", "proxy", "cluster", "ready", "drops", "rollout", "soak")
+BENCHES = ("scheduler", "proxy", "growth", "cluster", "ready", "drops", "rollout", "deadnode", "soak")
 
 
 def main() -> int:

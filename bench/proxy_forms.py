@@ -9,14 +9,15 @@ from pathlib import Path
 
 from bench.proxy_peers import PORTS, Peer, _envoy, _haproxy, _nginx, _sampan, backend, wait_for
 from bench.proxy_sampan import cpu_seconds
-from bench.proxy_space import ENDPOINT, ENVOY, HERE, ONE_RULE, Space, another
-from bench.proxy_turns import BASELINE, DIRECT, NFTABLES, SAMPAN, Form
+from bench.proxy_space import ENDPOINT, ENVOY, HERE, ONE_RULE, Space, another, row
+from bench.proxy_turns import AWAY, BASELINE, DIRECT, NFTABLES, SAMPAN, UNTRACKED, Form
+from bench.proxy_turns import ONE_RULE as RULE
 
 Started = tuple[int, Callable[[], None]]
 
 
 class Forms:
-    """What runs. The kernel's forms have a namespace each, so that no other form's packets pass their rules."""
+    """What runs. Forms with rules in the kernel have a namespace each, so that no other form's packets pass them."""
 
     def __init__(self, directory: Path, baseline: Path | None = None) -> None:
         self.peers: dict[str, Peer] = {}
@@ -31,13 +32,13 @@ class Forms:
             if form.name.startswith("Envoy") and not ENVOY.exists():
                 continue
             address = f"10.96.0.{10 + number}"
-            space = self._space(form.name)
+            client, space = self._spaces(form.name)
             pid, stop = self._start(form.name, address, space)
             self._stops.append(stop)
             if form.name.startswith(DIRECT):
                 address = ENDPOINT
-            carries = pid if form.name != NFTABLES else 0
-            peer = Peer(form.name, address, carries, stop, form.bulk_only, space)
+            carries = pid if NFTABLES not in form.name else 0
+            peer = Peer(form.name, address, carries, stop, form.bulk_only, client)
             wait_for(peer)
             self.peers[form.name] = peer
 
@@ -52,30 +53,34 @@ class Forms:
         time.sleep(seconds)
         return {name: (cpu_seconds(self.peers[name].pid) - was) / seconds for name, was in before.items()}
 
-    def _space(self, name: str) -> Space:
-        if name not in (NFTABLES, "kernel, one rule", "direct, untracked"):
-            return HERE
-        space = another()
-        if name != "direct, untracked":
+    def _spaces(self, name: str) -> tuple[Space, Space]:
+        """Where the client is, and where what carries; the endpoint is reached from there."""
+        if AWAY in name:
+            client, space, end = row()
+        elif name in (NFTABLES, RULE, UNTRACKED) or name.startswith((SAMPAN, BASELINE)):
+            client = space = end = another()
+        else:
+            return HERE, HERE
+        if name != UNTRACKED:
             space.track()
-        self._stops.append(backend(self._directory, space))
-        return space
+        self._stops.append(backend(self._directory, end))
+        return client, space
 
     def _start(self, name: str, address: str, space: Space) -> Started:
         directory, cores = self._directory, os.cpu_count() or 1
         many = cores if str(cores) in name.rpartition(",")[2].split() else 1
         if name.startswith(SAMPAN):
-            return _sampan(directory, address, many)
+            return _sampan(directory, address, many, space=space)
         if name.startswith(BASELINE):
-            return _sampan(directory, address, many, tree=self._baseline)
+            return _sampan(directory, address, many, space=space, tree=self._baseline)
         if name.startswith("HAProxy"):
             return _haproxy(directory, address, 1 if "1 thread" in name else cores, splice="splice" in name)
         if name.startswith("nginx"):
             return _nginx(directory, address, cores)
         if name.startswith("Envoy"):
             return _envoy(directory, address, cores)
-        if name == NFTABLES:
+        if name.startswith(NFTABLES):
             return _sampan(directory, address, 1, "nftables", space=space)
-        if name == "kernel, one rule":
+        if name.startswith(RULE):
             space.rules(ONE_RULE % (address, ", ".join(map(str, PORTS)), ENDPOINT))
         return 0, lambda: None

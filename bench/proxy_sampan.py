@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.proxy_space import CLIENTS, SERVICES
+
 START_SECONDS = 10.0
 APPLY_SECONDS = 120.0
 
@@ -149,8 +151,9 @@ def route(key: str, address: str, ports: dict[int, list[tuple[str, int]]], mode:
 
 
 def snapshot(revision: int, routes: list[dict[str, Any]]) -> dict[str, Any]:
-    """A complete table."""
-    return {"snapshot": {"epoch": "bench", "revision": revision, "addresses": [], "routes": routes}}
+    """A complete table, of a node that knows the range of services as every node does."""
+    node = {"name": "bench", "serviceCIDR": SERVICES, "podCIDR": CLIENTS}
+    return {"snapshot": {"epoch": "bench", "revision": revision, "node": node, "routes": routes}}
 
 
 def delta(base: int, upserts: list[dict[str, Any]]) -> dict[str, Any]:

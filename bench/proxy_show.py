@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from bench.proxy_load import Bulk, Idle, Requests
-from bench.proxy_turns import DIRECT, HAPROXY, NFTABLES, SAMPAN, Form
+from bench.proxy_turns import AWAY, DIRECT, HAPROXY, NFTABLES, ONE_RULE, SAMPAN, Form
 from bench.report import ENOUGH, console, verdict
 from bench.slices import Chosen, Slice, choose, paired, ratio
 
@@ -21,6 +21,8 @@ REACH = 20.0
 # The heap that an idle connection may cost beyond its sockets, in bytes.
 HEAP = 2048
 ASYNCIO = {KEPT: 1.0, MANY: 1.0, EACH: 0.8, BULK1: 1.5, BULK8: 1.5}
+# Of what the kernel does with one rule that translates, and nothing else.
+FLOOR = 0.97
 KERNEL = dict.fromkeys((KEPT, MANY, EACH, BULK1, BULK8), 0.95)
 Taken = Requests | Bulk
 Pick = Callable[[Taken], float]
@@ -65,8 +67,9 @@ class Results:
         return ratio(paired(self.figures(case, form, pick), self.figures(case, peer, pick), REACH), ENOUGH)
 
     def added(self, form: str, pick: Pick) -> Chosen:
-        """Microseconds more than direct on one connection, pair by pair."""
-        pairs = paired(self.figures(ALONE, form, pick), self.figures(ALONE, DIRECT, pick), REACH)
+        """Microseconds more than direct, by the same way, on one connection, pair by pair."""
+        direct = DIRECT + AWAY if AWAY in form else DIRECT
+        pairs = paired(self.figures(ALONE, form, pick), self.figures(ALONE, direct, pick), REACH)
         return choose([(pair.ours - pair.theirs, pair.level) for pair in pairs], ENOUGH)
 
 
@@ -136,8 +139,8 @@ def _others(results: Results) -> Table:
     for form in results.forms:
         cells = []
         for pick in (p50, p99):
-            of_direct = form.name == DIRECT
-            found = results.median(ALONE, DIRECT, pick) if of_direct else results.added(form.name, pick)
+            of_direct = not form.peer
+            found = results.median(ALONE, form.name, pick) if of_direct else results.added(form.name, pick)
             cells.append(format(found.value, ".0f" if of_direct else "+.0f") if found.of else "-")
         held = results.idle.get(form.name)
         cells += [f"{held.each:,.0f}", f"{held.total:.0f} MB, {held.count:,}"] if held else ["-", "-"]
@@ -155,11 +158,17 @@ def verdicts(results: Results, idle: int) -> list[str]:
             found = results.ratio(case, name, HAPROXY)
             if found.of:
                 lines.append(verdict(f"{name}, {case}, to {HAPROXY}", found, wanted))
-    if NFTABLES in names:
+    for form in results.forms:
+        if not form.name.startswith(NFTABLES):
+            continue
         for case, wanted in KERNEL.items():
-            found = results.ratio(case, NFTABLES, DIRECT)
+            found = results.ratio(case, form.name, form.peer)
             if found.of:
-                lines.append(verdict(f"{NFTABLES}, {case}, to direct", found, wanted))
+                lines.append(verdict(f"{form.name}, {case}, to direct", found, wanted))
+            # What is left of that by any translation in the kernel: only the rest is ours.
+            floor = results.ratio(case, form.name, form.name.replace(NFTABLES, ONE_RULE))
+            if floor.of:
+                lines.append(verdict(f"{form.name}, {case}, to the kernel's one rule", floor, FLOOR))
     if relays and relays[-1] in results.idle:
         held = results.idle[relays[-1]].count
         lines.append(f"{'holds' if held >= idle else 'MISSED'}: idle connections held >= {idle:,}: {held:,}")

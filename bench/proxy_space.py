@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from bench import needs
@@ -16,6 +17,8 @@ from bench import needs
 SERVICES = "10.96.0.0/12"
 ENDPOINT = "10.244.0.2"
 PODS = "10.244.0.0/16"
+# Of three hosts in a row: the pods of the one in the middle, and its wire to the one with the endpoint.
+CLIENTS, WIRE = "10.243.0.0/24", "10.242.0.0/24"
 _INSIDE = "SAMPAN_BENCH_NAMESPACE"
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "bench"
 
@@ -31,8 +34,10 @@ table ip docker_like {
 # The least that the kernel's own translation of a service's address can be.
 ONE_RULE = """
 table ip one {
- chain output { type nat hook output priority -110; ip daddr %s tcp dport { %s } dnat to %s
+ chain service { ip daddr %s tcp dport { %s } dnat to %s
  }
+ chain output { type nat hook output priority -110; jump service; }
+ chain prerouting { type nat hook prerouting priority -110; jump service; }
 }
 """
 
@@ -120,13 +125,37 @@ HERE = Space()
 
 def another() -> Space:
     """One more network namespace like the first; it ends with the bench."""
+    space = _namespace()
+    _furnish(list(space.prefix))
+    return space
+
+
+def row() -> tuple[Space, Space, Space]:
+    """Three more: a pod, its host, and another host, which has the endpoint; each packet passes all three."""
+    pod, host, other = _namespace(), _namespace(), _namespace()
+    for name, far, network in (("pod", pod, CLIENTS), ("wire", other, WIRE)):
+        ours, theirs = (str(address) for address in list(IPv4Network(network).hosts())[:2])
+        peer = ["peer", "name", "eth0", "netns", far.prefix[1].split("/")[2]]
+        host.run("ip", "link", "add", name, "type", "veth", *peer)
+        for space, device, address in ((host, name, ours), (far, "eth0", theirs)):
+            space.run("ip", "link", "set", "lo", "up")
+            space.run("ip", "addr", "add", f"{address}/24", "dev", device)
+            space.run("ip", "link", "set", device, "up")
+        far.run("ip", "route", "add", "default", "via", ours)
+    host.run("ip", "route", "add", PODS, "via", theirs)
+    host.run("ip", "route", "add", "local", SERVICES, "dev", "lo")
+    host.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    other.run("ip", "addr", "add", f"{ENDPOINT}/32", "dev", "lo")
+    pod.run("sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=1024\t65535")
+    return pod, host, other
+
+
+def _namespace() -> Space:
     command = ["unshare", "--net", "sh", "-c", "echo made; exec sleep infinity"]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()
-    prefix = ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--"]
-    _furnish(prefix)
-    return Space(tuple(prefix))
+    return Space(("nsenter", f"--net=/proc/{holder.pid}/ns/net", "--"))
 
 
 def _furnish(prefix: list[str]) -> None:

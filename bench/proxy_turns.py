@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 DIRECT, HAPROXY, NFTABLES = "direct", "HAProxy, 1 thread", "Sampan nftables"
+# The client is a pod and the endpoint on another host, instead of all on the loopback device.
+AWAY = ", to another host"
+ONE_RULE, UNTRACKED = "kernel, one rule", "direct, untracked"
 SAMPAN, BASELINE = "Sampan asyncio", "baseline asyncio"
 
 
@@ -25,8 +28,11 @@ def forms(cores: int, *, baseline: bool = False) -> list[Form]:
     found = [
         Form(DIRECT, "", always=True),
         Form(NFTABLES, DIRECT, always=True),
-        Form("kernel, one rule", DIRECT),
-        Form("direct, untracked", DIRECT),
+        Form(ONE_RULE, DIRECT, always=True),
+        Form(UNTRACKED, DIRECT),
+        Form(DIRECT + AWAY, "", always=True),
+        Form(NFTABLES + AWAY, DIRECT + AWAY, always=True),
+        Form(ONE_RULE + AWAY, DIRECT + AWAY, always=True),
         Form(HAPROXY, DIRECT, always=True),
     ]
     for number in (1, cores):
