@@ -138,6 +138,7 @@ def head(node: str, status: Status, now: float) -> Sequence[tuple[str, str]]:
         ("Failures", f"{row['FAILURES']} connects, {row['RETRIES']} retries, {row['REFUSED']} clients refused"),
         ("UDP", f"{counters.get('sessions', 0)} sessions, {counters.get('datagrams', 0)} datagrams, "
                 f"{counters.get('datagramsDropped', 0)} dropped"),
+        ("Kernel tables", ", ".join(status.get("kernelTables", ())) or NONE),
         ("Last error", row["LAST-ERROR"]),
     )  # fmt: skip
 

@@ -44,6 +44,8 @@ class NftPlane:
         # Whether the kernel has our services' table: None: nobody knows; before the first transaction it may be a
         # predecessor's.
         self._present: bool | None = None
+        # The names of our tables in the kernel, as far as this process has made them.
+        self.tables: tuple[str, ...] = ()
         self._failure = ""
         self._unserved: dict[Place, None] = {}
         self._lock = asyncio.Lock()
@@ -95,6 +97,7 @@ class NftPlane:
             self._present = None
             await remove(self._node, self._kernel)
             self._present = False
+            self.tables = ()
 
     async def close(self) -> None:
         """Ends what goes on in the background; the kernel keeps serving."""
@@ -147,6 +150,8 @@ class NftPlane:
 
         places = dict.fromkeys(planner.listeners)
         if await self._commit(messages, places, present=bool(places)):
+            names = ((ground.table, bool(places)), (untracked.table_of(ground.table), self._untracks()))
+            self.tables = tuple(name for name, made in names if made)
             await self._end_stale_flows(places, ())
 
     def _served_before(self, table: str) -> set[Place]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from common.tasks import Tasks
@@ -23,14 +23,20 @@ class KernelPlane(Protocol):
 
     async def counters(self) -> list[PortCounters]: ...
 
+    @property
+    def tables(self) -> Sequence[str]: ...
+
 
 async def kernel_status(plane: KernelPlane) -> dict[str, Any]:
-    """What the kernel has carried, for status and metrics: `kernel`, or `kernelError` when it does not say."""
+    """What the kernel has carried, for status and metrics: `kernel`, or `kernelError` when it does not say; and
+    `kernelTables`, the names of our nftables tables."""
+    tables = list(plane.tables)
     try:
         counters = await plane.counters()
     except KernelError as error:
-        return {"kernel": [], "kernelError": str(error)}
+        return {"kernelTables": tables, "kernel": [], "kernelError": str(error)}
     return {
+        "kernelTables": tables,
         "kernel": [
             {**one.key._asdict(), "connections": one.connections, "bytesIn": one.bytes_in, "bytesOut": one.bytes_out}
             for one in counters

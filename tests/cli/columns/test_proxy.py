@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from cli.columns import proxy as columns
+from cli.columns.table import NONE
 from proxy.server import Proxy
 from tests.proxy.support import Endpoints, connect, own_address, reset, route, table
 
@@ -91,6 +92,9 @@ def test_what_the_kernel_carries() -> None:
     said = status(kernel=[{**port, "connections": 9, "bytesIn": 100, "bytesOut": 4096}])
     assert list(columns.kernel_rows(said)) == [("default/fast", "80", "TCP", "9", "100", "4.0Ki")]
     assert list(columns.kernel_rows(status())) == []
+    tables = ["sampan_n", "sampan_n_untracked"]
+    assert dict(columns.head("n", status(kernelTables=tables), 0.0))["Kernel tables"] == ", ".join(tables)
+    assert dict(columns.head("n", status(), 0.0))["Kernel tables"] == NONE
 
 
 def test_a_silent_node_has_a_row_of_the_same_width() -> None:

@@ -89,6 +89,7 @@ async def test_what_the_kernel_serves_is_followed_beside_it(shared_world: World,
         assert (await asked(shared_world.node, served, 80))[0] == HERE[0]
         assert (await asked(shared_world.node, relayed, 80))[0] == relayed
     assert followed(shared_world, served) and not followed(shared_world, relayed)
+    assert plane.tables == ("sampan_n1", "sampan_n1_untracked")
 
 
 async def test_an_endpoint_on_the_node_itself_is_reached_through_the_kernel(
@@ -132,8 +133,10 @@ async def test_connections_stay_when_their_service_leaves_the_kernel(shared_worl
 
 async def test_nothing_of_it_is_left(shared_world: World, plane: NftPlane) -> None:
     await serve(plane, service(THERE[0]), node=RELAYED)
+    assert plane.tables == ("sampan_n1_untracked",)
     assert "sampan_n1_untracked" in shared_world.node.nft("list", "tables")
     await plane.flush()
+    assert not plane.tables
     assert "sampan" not in shared_world.node.nft("list", "tables")
 
 
