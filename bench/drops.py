@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--image", default=SAMPAN, help=f"an image with python3 (default {SAMPAN})")
     parser.add_argument("--scalings", type=int, default=20, help="scale ups and downs (default 20)")
     options = parser.parse_args()
-    needs.install(("busybox", "ip"))
+    needs.install(needs.CLUSTER)
     calm = Calm(Bar(others=math.inf))
     load, failed, asked, slices = asyncio.run(run(options.image, options.deletions, options.scalings, calm))
     report.heading(f"Failed requests of {load.asked} at {RATE:.0f} a second", report.docker_version())

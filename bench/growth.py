@@ -239,7 +239,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         options.services, options.rounds = 2000, 31
-    install(("ip", "nft"))
+    install(("ip", "nft", "nsenter", "unshare"))
     enter()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -11,23 +11,37 @@ from collections.abc import Iterable
 # Program, and the Debian package that brings it.
 PROGRAMS = {
     "busybox": "busybox-static",
+    "curl": "curl",
+    "docker": "docker.io",
     "docker-registry": "docker-registry",
+    "dockerd": "docker.io",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "iperf3": "iperf3",
+    "iptables": "iptables",
     "nft": "nftables",
     "nginx": "nginx",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
     "wrk": "wrk",
 }
-# What two clusters on one machine, ours and the peer's, need beside an engine.
-CLUSTERS = ("busybox", "docker-registry", "ip")
+# What a cluster on this machine needs, each of its nodes with an engine of its own; two of them also have a registry.
+CLUSTER = ("busybox", "curl", "docker", "dockerd", "ip", "iptables", "nsenter")
+CLUSTERS = (*CLUSTER, "docker-registry")
 
 
 def install(programs: Iterable[str], *more: str) -> None:
-    """Brings the programs that are missing, and `more` packages, by apt. SystemExit, naming them, if it can't."""
-    missing = [PROGRAMS[name] for name in programs if not shutil.which(name)] + list(more)
-    if not missing:
-        return
+    """Brings the programs that are missing, and `more` packages, by apt. SystemExit, naming them, if it can't, or when
+    `docker` is among them and no engine answers."""
+    wanted = tuple(programs)
+    missing = [*dict.fromkeys(PROGRAMS[name] for name in wanted if not shutil.which(name)), *more]
+    if missing:
+        _install(missing)
+    if "docker" in wanted and subprocess.run(["docker", "version"], capture_output=True).returncode:
+        raise SystemExit("this bench needs an engine that runs: `scripts/with-docker bench COMMAND` brings one")
+
+
+def _install(missing: list[str]) -> None:
     if os.geteuid() or not shutil.which("apt-get"):
         raise SystemExit(f"this bench needs {', '.join(missing)}: install them (as root on Debian or Ubuntu it does)")
     print(f"installing {', '.join(missing)}", file=sys.stderr)

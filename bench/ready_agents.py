@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -208,12 +208,12 @@ class Ear:
     def __init__(self, tap: Path, nodes: int) -> None:
         self._file = os.open(tap, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._nodes = nodes
-        self._counts: Counter[int] = Counter()
+        self._counts: defaultdict[int, int] = defaultdict(int)
 
     def heard(self, before: int, now: int) -> None:
         for revision in range(max(before, now - self.BACK) + 1, now + 1):
-            self._counts[revision] += 1
-            if self._counts[revision] == self._nodes:
+            count = self._counts[revision] = self._counts[revision] + 1
+            if count == self._nodes:
                 os.write(self._file, (json.dumps({"acked": revision, "at": time.time()}) + "\n").encode())
 
 
@@ -222,12 +222,12 @@ def run_master() -> None:
     ear = Ear(Path(os.environ[TAP]), int(os.environ[NODES]))
     applied = Session.applied
 
-    def listening(self: Session, *args: Any, **more: Any) -> bool:
-        before = self.routes_acked[1]
-        try:
-            return applied(self, *args, **more)
-        finally:
+    def listening(self: Session, epoch: str, revision: int, draining: Any, *, repeated: bool = False) -> bool:
+        _, before = self.routes_acked
+        news = applied(self, epoch, revision, draining, repeated=repeated)
+        if news:
             ear.heard(before, self.routes_acked[1])
+        return news
 
     Session.applied = listening  # type: ignore[method-assign]
     from master.__main__ import main

@@ -260,7 +260,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1)
     options = parser.parse_args()
-    install(("haproxy", "nginx", "wrk", "iperf3", "ip"))
+    install(("haproxy", "nginx", "wrk", "iperf3", "ip", "nsenter", "unshare"))
     if not UVLOOP.exists():
         command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(UVLOOP), "uvloop==0.22.1"]
         subprocess.run(command, check=False)

@@ -14,7 +14,7 @@ from protos import control_pb2 as control
 
 SPACE = "soak"
 ALL = tuple(kind.kind for kind in KINDS)
-SECONDS = 20.0
+SECONDS = 60.0
 # How long a watch or a stream is followed before its user goes away.
 A_WHILE = 0.5
 

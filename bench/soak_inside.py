@@ -1,13 +1,15 @@
 """The processes of the soak: agents that come and go, the master, and an eye on the tables in both.
 
 On SIGUSR1 either process writes a line with the length of every dict, set, list and deque that objects of ours hold,
-summed over the objects of one class: what grows without end in memory has a name then. Garbage is collected before,
-so that only what somebody holds is counted; how much that was is told, too.
+summed over the objects of one class: what grows without end in memory has a name then. With it go the sizes of the two
+heaps, Python's and the C library's, as far as somebody holds what is in them. Garbage is collected before, so that only
+that is counted; how much it was is told, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import dataclasses
 import gc
 import json
@@ -24,7 +26,7 @@ from zlib import crc32
 
 import structlog
 
-from common import logs
+from common import heap, logs
 from common.tasks import Tasks
 from node_agent.agent import NodeAgent
 from node_agent.config import AgentConfig
@@ -52,7 +54,8 @@ def watch_tables(path: Path) -> None:
         # What was there at the start is kept out of collections (common/heap.py), and with that out of sight.
         gc.unfreeze()
         garbage = gc.collect()
-        line = json.dumps({"at": time.time(), "tables": tables() | {"type garbage": garbage}})
+        held = heaps()
+        line = json.dumps({"at": time.time(), "heaps": held, "tables": tables() | {"type garbage": garbage}})
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, line.encode() + b"\n")
@@ -60,6 +63,25 @@ def watch_tables(path: Path) -> None:
             os.close(descriptor)
 
     signal.signal(signal.SIGUSR1, dump)
+
+
+class _Mallinfo2(ctypes.Structure):
+    """malloc.h; `uordblks` and `hblkhd` are the bytes in use in the heap and beside it."""
+
+    _NAMES = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _NAMES]
+
+
+def heaps() -> dict[str, int]:
+    """Memory blocks of Python's own heap (up to 512 bytes each) that are in use, and bytes of the C library's heap,
+    where larger ones, messages and gRPC are; unlike memory itself without what is free between them."""
+    found = {"blocks": sys.getallocatedblocks()}
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is not None:  # glibc 2.33 and later
+        mallinfo2.restype = _Mallinfo2
+        info = mallinfo2()
+        found["heap"] = info.uordblks + info.hblkhd
+    return found
 
 
 def tables() -> dict[str, int]:
@@ -104,12 +126,15 @@ def behave(spec: ContainerSpec) -> Behaviour:
 
 def answer(asked: Asked) -> Answer:
     """A page /flap that is well nine tenths of the time, each pod at another time, so that rollouts come to their end;
-    /live fails now and then for long enough that the container is restarted; commands run until they are left."""
+    /live fails now and then for long enough that the container is restarted, /crash always; commands run until they are
+    left."""
     turn = int(time.time() / 8 + crc32(asked.container.uid.encode()))
     if asked.what == "exec":
         return Answer(output="here", seconds=3600)
     if asked.what != "http":
         return Answer(echoes=True)
+    if "crash" in asked.detail:
+        return Answer(code=500)
     sick = ("flap" in asked.detail and turn % 10 == 0) or ("live" in asked.detail and turn % 16 == 0)
     return Answer(code=500 if sick else 200)
 
@@ -217,6 +242,7 @@ async def _agents(master: str, token: str, first: int, count: int) -> None:
 
 def run_agents(master: str, token: str, share: str) -> None:
     """`share` is FIRST:COUNT."""
+    heap.one_heap()
     logs.configure(role="agent", level="error")
     structlog.contextvars.clear_contextvars()
     first, count = (int(part) for part in share.split(":"))

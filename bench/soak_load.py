@@ -18,12 +18,30 @@ import grpc.aio
 from bench.soak_calls import SPACE, Calls
 from bench.soak_inside import IMAGES
 from bench.soak_quiet import deployed, wanted_pods
-from bench.soak_things import FLAPPING, STEADY, budget, daemons, deployment, job, namespace, replication, service
+from bench.soak_things import (
+    FLAPPING,
+    STEADY,
+    budget,
+    daemons,
+    deployment,
+    job,
+    namespace,
+    probe,
+    replication,
+    service,
+    stranger,
+)
 
 # The longest that one step may take, seconds: beyond, the machine is too slow, or something never ends.
-PATIENCE = 180.0
+PATIENCE = 480.0
 LOOK_AGAIN = 0.4
 SIZES = (6, 10, 14, 10)
+# So many pods that are like no other: more than master/scheduler/requests.py remembers.
+STRANGERS = 4500
+# Of these, so many at a time by so many users; all of them would be looked at with every change of a node.
+LOT, CREW = 25, 12
+# More than what master/api/paging.py keeps of lists that nobody reads to their end.
+LISTS = 70
 # Of each in a round.
 JOBS, LOOKS = 4, 3
 
@@ -44,6 +62,34 @@ class Users:
     def operations(self) -> int:
         return sum(self.done.values())
 
+    async def fill(self) -> None:
+        """Fills what the master remembers up to a bound of its own: what fills slowly, round by round, would count as
+        growth. Raises TooSlow."""
+        space = "passing-0"
+        await self._calls.apply(namespace(space))
+        numbers = iter(range(0, STRANGERS, LOT))
+
+        async def user() -> None:
+            for first in numbers:
+                names = [f"stranger-{number}" for number in range(first, first + LOT)]
+                for number in range(first, first + LOT):
+                    await self._calls.apply(stranger(number, space))
+                await self._until("refusal", names[-1], lambda: self._told(space, names[-1]))  # noqa: B023 - awaited here
+                for name in names:
+                    await self._calls.delete("Pod", space, name)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(CREW):
+                    group.create_task(user(), name=f"strangers-{number}")
+        except* TooSlow as errors:
+            raise errors.exceptions[0] from None
+        await self._delete("namespace", "Namespace", "", space)
+
+    async def _told(self, space: str, pod: str) -> bool:
+        conditions = (await self._calls.get("Pod", pod, space)).status.conditions
+        return any(one.reason == "Unschedulable" for one in conditions)
+
     async def set_up(self) -> None:
         apply = self._calls.apply
         await apply(namespace(SPACE))
@@ -59,6 +105,12 @@ class Users:
             await apply(replication(f"crash-{number}", 2, "crash:1"))
             await apply(replication(f"old-{number}", 3, IMAGES[0]))
         await apply(daemons(0))
+
+    async def leave_lists(self) -> None:
+        """Has the master keep as many rests of lists as it may, all of what is there now: they are kept for five
+        minutes or until there are more, and how much of the past they hold would depend on how long rounds take."""
+        for _ in range(LISTS):
+            await self._calls.pods("", 1)
 
     async def round(self, turn: int) -> None:
         """One round of everything, side by side. Raises TooSlow."""
@@ -102,7 +154,10 @@ class Users:
 
     async def _bad_image(self, number: int, turn: int) -> None:
         name = f"bad-{number}"
-        pod = {"metadata": {"annotations": {"turn": str(turn)}}, "spec": _image("crash:1")}
+        # Ready for the instant before they crash, all its pods would make a complete rollout now and then, on a machine
+        # that is busy elsewhere; and what was complete does not go back.
+        bad = {"name": "app", "image": "crash:1", "readinessProbe": probe("/crash")}
+        pod = {"metadata": {"annotations": {"turn": str(turn)}}, "spec": {"containers": [bad]}}
         await self._calls.patch("Deployment", name, {"spec": {"template": pod}})
 
         async def back() -> bool:
@@ -182,12 +237,7 @@ class Users:
         meta = {"name": name, "namespace": SPACE}
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}}
         await self._calls.apply(manifest)
-
-        async def told() -> bool:
-            conditions = (await self._calls.get("Pod", name)).status.conditions
-            return any(one.reason == "Unschedulable" for one in conditions)
-
-        await self._until("refusal", name, told)
+        await self._until("refusal", name, lambda: self._told(SPACE, name))
         await self._delete("pod that fits nowhere", "Pod", SPACE, name)
 
     # -- to the end -----------------------------------------------------------------------------

@@ -90,6 +90,18 @@ def job(name: str, image: str, *, indexed: bool) -> dict[str, Any]:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": SPACE}, "spec": spec}
 
 
+def stranger(number: int, space: str) -> dict[str, Any]:
+    """A pod like no other, for which there is no node; it asks for one as a DaemonSet's pod does, of which a round has
+    hundreds, so that what is remembered of either is of one size."""
+    name = f"stranger-{number}"
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    template = deployment("stranger", 1, IMAGES[0])["spec"]["template"]
+    meta = {"name": name, "namespace": space, "labels": {"stranger": str(number)}}
+    spec = {**template["spec"], "affinity": {"nodeAffinity": required}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
 def probe(page: str, **more: int) -> dict[str, Any]:
     return {"httpGet": {"path": page, "port": 80}, "periodSeconds": 2, "failureThreshold": 1, **more}
 

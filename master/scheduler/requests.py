@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from common.quantity import QuantityError, milli, value
 from master.controllers.pods import controller_of
@@ -70,7 +71,8 @@ class Requests:
 
     limit: int = 4096
     _by_spec: OrderedDict[bytes | tuple[bytes, Crowd], Request] = field(default_factory=OrderedDict)
-    _by_value: dict[tuple[object, ...], Request] = field(default_factory=dict)
+    # As long as a spec or a placed pod has it: what nobody asks for any more is not kept for its equals.
+    _by_value: WeakValueDictionary[tuple[object, ...], Request] = field(default_factory=WeakValueDictionary)
     _crowds: OrderedDict[tuple[object, ...], Crowd] = field(default_factory=OrderedDict)
 
     def wanted(self, pod: core_pb2.Pod) -> Wanted:
@@ -105,7 +107,6 @@ class Requests:
         self._by_spec[key] = known
         if len(self._by_spec) > self.limit:
             self._by_spec.popitem(last=False)
-            self._forget()
         return known
 
     def crowd(self, pod: core_pb2.Pod) -> Crowd:
@@ -120,10 +121,6 @@ class Requests:
             if len(self._crowds) > 4 * self.limit:
                 self._crowds.popitem(last=False)
         return found
-
-    def _forget(self) -> None:
-        if len(self._by_value) > 2 * self.limit:
-            self._by_value = {_value(request): request for request in self._by_spec.values()}
 
 
 def _value(request: Request) -> tuple[object, ...]:

@@ -163,6 +163,15 @@ def test_sidecars_count_for_as_long_as_the_pod_lasts() -> None:
     assert (read.cpu, read.ports, read.images) == (1300, (("TCP", 1, ""),), ("image:1", "side"))
 
 
+def test_an_equal_request_is_one_object_as_long_as_anybody_has_it() -> None:
+    requests = Requests(limit=2)
+    placed = requests.of(pod("placed", cpu="123m"))
+    for number in range(10):
+        requests.of(pod("other", cpu=f"{number + 1}m"))
+    assert len(requests._by_spec) == 2 and len(requests._by_value) == 3, "what nobody asks for is not kept"
+    assert requests.of(pod("late", cpu="123m")) is placed
+
+
 def test_siblings_are_pods_of_one_controller_or_with_the_same_labels() -> None:
     requests, web = Requests(), rc("web", 1)
     assert requests.wanted(pod("a", owner=web)).group == requests.wanted(pod("b", owner=web)).group != ""
