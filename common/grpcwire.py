@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from struct import Struct
 from types import MappingProxyType
 from urllib.parse import quote, unquote
 
@@ -57,13 +58,27 @@ class Status:
 class Message:
     """A message's bytes as they travel, made once for all connections that it goes to."""
 
-    __slots__ = ("framed", "parts")
+    __slots__ = ("_payload", "framed")
 
     def __init__(self, payload: bytes) -> None:
-        body = b"\0" + len(payload).to_bytes(4, "big") + payload
-        self.parts = tuple(body[at : at + FRAME_BYTES] for at in range(0, len(body), FRAME_BYTES))
+        self._payload = payload
+        size = len(payload) + 5
         # Most messages are one frame.
-        self.framed = _frame(_DATA, 0, _STREAM, body) if len(self.parts) == 1 else b""
+        self.framed = b""
+        if size <= FRAME_BYTES:
+            self.framed = _HEADS.pack(0, size, _DATA, 0, _STREAM, 0, size - 5) + payload
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """What of it fits into one frame each."""
+        if self.framed:
+            return (self.framed[9:],)
+        body = _HEAD.pack(0, len(self._payload)) + self._payload
+        return tuple(body[at : at + FRAME_BYTES] for at in range(0, len(body), FRAME_BYTES))
+
+
+# A frame's head (size in three bytes, kind, flags, stream), a message's (compressed or not, size), and both.
+_FRAME, _HEAD, _HEADS = Struct(">BHBBI"), Struct(">BI"), Struct(">BHBBIBI")
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -185,12 +200,19 @@ class Wire:
         return _frame(_GOAWAY, 0, 0, stream.to_bytes(4, "big") + _PROTOCOL_ERROR.to_bytes(4, "big") + said)
 
     @property
+    def even(self) -> bool:
+        """Whether the call goes on and nothing is to be said: no answer, no message, no end."""
+        return not (self._control or self._waiting or self._trailers or self.half_closed or self.ended)
+
+    @property
     def waits(self) -> bool:
         """Whether there are messages that have not gone."""
         return bool(self._waiting)
 
     def take(self, limit: int = 65_536) -> bytes:
         """Up to about `limit` bytes that may be sent now."""
+        if not (self._control or self._waiting or self._trailers):
+            return b""
         out, self._control = self._control, bytearray()
         while self._waiting and len(out) < limit:
             part = self._waiting[0]
@@ -224,20 +246,22 @@ class Wire:
                 return []
             at, self._preface = len(PREFACE), 0
         messages: list[bytes] = []
-        while len(data) - at >= 9:
-            size = int.from_bytes(data[at : at + 3], "big")
+        whole = len(data)
+        while whole - at >= 9:
+            high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
+            size = high << 16 | low
             if size > FRAME_BYTES:
                 raise WireError(f"a frame of {size} bytes; at most {FRAME_BYTES} are taken")
             end = at + 9 + size
-            if end > len(data):
+            if end > whole:
                 break
-            stream = int.from_bytes(data[at + 5 : at + 9], "big") & _LARGEST_WINDOW
-            if self._block is not None and (data[at + 3] != _CONTINUATION or stream != self._block[0]):
+            stream &= _LARGEST_WINDOW
+            if self._block is not None and (kind != _CONTINUATION or stream != self._block[0]):
                 raise WireError("headers that are broken off by another frame")
-            if data[at + 3] == _DATA:
-                self._data(data[at + 4], stream, data[at + 9 : end], messages)
+            if kind == _DATA:
+                self._data(flags, stream, data[at + 9 : end], messages)
             else:
-                self._other(data[at + 3], data[at + 4], stream, data[at + 9 : end])
+                self._other(kind, flags, stream, data[at + 9 : end])
             at = end
         self._unread = data[at:]
         return messages
@@ -255,6 +279,12 @@ class Wire:
         if self.half_closed or not self.opened:
             raise WireError("data before the call's headers, or after its end")
         body = self._body
+        if not (body or flags) and len(payload) >= 5:
+            compressed, size = _HEAD.unpack_from(payload)
+            if size == len(payload) - 5 <= self.most and not compressed:
+                # A frame that is a message, as nearly all are.
+                messages.append(payload[5:])
+                return
         body += _unpadded(flags, payload)
         at = 0
         while len(body) - at >= 5:

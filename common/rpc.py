@@ -15,6 +15,9 @@ from common.errors import SampanError, code_of, from_status
 from common.limits import MAX_MESSAGE_BYTES
 
 _KEEPALIVE_MS = 5_000
+# A server learns little by its own pings: nodes are judged by their heartbeats, and the clients' pings keep the path
+# open. As often as theirs, they would be half of what a thousand idle nodes cost.
+_SERVER_KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 5_000
 
 Options = list[tuple[str, Any]]
@@ -22,7 +25,6 @@ Options = list[tuple[str, Any]]
 _BOTH: Options = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
@@ -31,6 +33,7 @@ _BOTH: Options = [
 
 CHANNEL_OPTIONS: Options = [
     *_BOTH,
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.initial_reconnect_backoff_ms", 100),
     # Also the least time a dial may take: shorter, and a slow link never connects.
     ("grpc.min_reconnect_backoff_ms", 3_000),
@@ -43,6 +46,7 @@ CHANNEL_OPTIONS: Options = [
 
 SERVER_OPTIONS: Options = [
     *_BOTH,
+    ("grpc.keepalive_time_ms", _SERVER_KEEPALIVE_MS),
     # Leave to ping as often as our clients do.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),

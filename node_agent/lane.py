@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from common.errors import STATUSES, SampanError, Unavailable, from_status
 from common.frames import Resync
 from common.grpcwire import Message, Wire, WireError
+from common.intake import Intake
 from common.limits import MAX_MESSAGE_BYTES
 from common.sockets import notice_loss
 from protos import agent_pb2
@@ -35,7 +36,7 @@ class Unreached(Exception):
     """Nothing answers there as a master's port would: the stream has to be opened elsewhere."""
 
 
-class RoutesLane(asyncio.Protocol):
+class RoutesLane(Intake):
     """Use `follow`. `frame` gets each frame, `applied` gives what is to be acknowledged (an empty epoch: nothing)."""
 
     def __init__(
@@ -45,6 +46,7 @@ class RoutesLane(asyncio.Protocol):
         frame: Callable[[agent_pb2.Frame], None],
         applied: Callable[[], agent_pb2.RoutesRequest],
     ) -> None:
+        super().__init__()
         self._frame, self._applied = frame, applied
         self._wire = Wire(serves=False, most=MAX_MESSAGE_BYTES, window=WINDOW_BYTES)
         self._wire.request(METHOD, authority)
@@ -89,14 +91,14 @@ class RoutesLane(asyncio.Protocol):
             lane._quiet()
             transport.abort()
 
-    # -- asyncio.Protocol -----------------------------------------------------------------------
+    # -- the connection -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         notice_loss(cast(socket.socket, transport.get_extra_info("socket")))
         self._send(self._opening)
 
-    def data_received(self, data: bytes) -> None:
+    def took(self, data: bytes) -> None:
         try:
             messages = self._wire.receive(data)
             for message in messages:
@@ -138,15 +140,15 @@ class RoutesLane(asyncio.Protocol):
     def say(self) -> None:
         if self._saying is not None or self._lost.done():
             return
-        wait = self._said_at + COALESCE_SECONDS - self._loop.time()
-        if wait > 0:
-            self._saying = self._loop.call_later(wait, self._say)
+        now = self._loop.time()
+        due = self._said_at + COALESCE_SECONDS
+        if due > now:
+            self._saying = self._loop.call_at(due, lambda: self._say(self._loop.time()))
         else:
-            self._say()
+            self._say(now)
 
-    def _say(self) -> None:
-        self._saying = None
-        self._said_at = self._loop.time()
+    def _say(self, now: float) -> None:
+        self._saying, self._said_at = None, now
         applied = self._applied()
         if applied.epoch:
             self._send(Message(applied.SerializeToString()))

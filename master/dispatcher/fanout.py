@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from common.errors import BadRequest, SampanError, Unavailable, code_of
 from common.frames import FrameWriter
 from common.grpcwire import Message, Status, Wire, WireError
+from common.intake import Intake
 from common.sockets import notice_loss
 from common.wireframes import encode
 from master.dispatcher import routes
@@ -118,10 +119,11 @@ class FanOut:
             lane.abort()
 
 
-class Lane(asyncio.Protocol):
+class Lane(Intake):
     """One agent's connection."""
 
     def __init__(self, fan: FanOut) -> None:
+        super().__init__()
         self._fan = fan
         self._wire = Wire(serves=True, most=MOST_OPENING_BYTES, path=METHOD)
         self._transport = cast(asyncio.Transport, None)
@@ -132,7 +134,7 @@ class Lane(asyncio.Protocol):
         self._opening: asyncio.TimerHandle | None = None
         self.session: Session | None = None
 
-    # -- asyncio.Protocol -----------------------------------------------------------------------
+    # -- the connection -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -142,7 +144,7 @@ class Lane(asyncio.Protocol):
         self._fan.came(self)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def took(self, data: bytes) -> None:
         if self._done:
             return
         try:
@@ -159,6 +161,10 @@ class Lane(asyncio.Protocol):
             return
         except SampanError as error:
             self._end(error)
+        if self._wire.even:
+            # An acknowledgement, as nearly all is that comes.
+            self.push()
+            return
         if self._wire.ended is not None and not self._wire.closing:
             # The agent broke it off.
             self.abort()

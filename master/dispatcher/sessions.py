@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from common.errors import SampanError, Unauthenticated, Unavailable
@@ -51,7 +51,7 @@ class Session:
                 call()
 
     def applied(
-        self, epoch: str, revision: int, draining: Iterable[agent_pb2.DrainingEndpoint], *, repeated: bool = False
+        self, epoch: str, revision: int, draining: Collection[agent_pb2.DrainingEndpoint], *, repeated: bool = False
     ) -> bool:
         """Notes what the node's proxy serves and still drains; True when that is news.
 
@@ -62,7 +62,8 @@ class Session:
             known, at = self.routes_acked
             if epoch != known or revision <= at:
                 return False
-        acked, drains = (epoch, revision), {(place.ip, place.port): place.connections for place in draining}
+        drains = {(place.ip, place.port): place.connections for place in draining} if draining else {}
+        acked = (epoch, revision)
         if acked == self.routes_acked and drains == self.draining:
             return False
         self.routes_acked, self.draining = acked, drains
