@@ -10,6 +10,7 @@ from common.errors import NotFound, SampanError
 from master.api.changing import Changing
 from master.controllers.garbage import NAMESPACE_FINALIZER
 from master.controllers.plan import Action, Change, Create, Delete, Note, Plan, Release
+from master.store.store import key_of
 
 COMPONENT = "controller-manager"
 NAMED_IN_EVENT = 10
@@ -18,6 +19,8 @@ NAMED_IN_EVENT = 10
 
 class Writer(Changing, Protocol):
     """What is needed of master/api/resources.py; see there."""
+
+    def get(self, kind: str, namespace: str, name: str) -> Any: ...
 
     async def create(self, obj: Any) -> Any: ...
 
@@ -81,6 +84,8 @@ async def _all(
 
 async def carry_out(action: Action, resources: Writer, created: Callable[[Any], None]) -> str:
     """Does one action; returns the name of what was made or deleted, for the Event."""
+    if isinstance(action, Create | Delete) and action.owner is not None and _outdated(action.owner, resources):
+        return ""
     match action:
         case Create():
             obj = await resources.create(action.obj)
@@ -101,6 +106,18 @@ async def carry_out(action: Action, resources: Writer, created: Callable[[Any], 
         case Note():
             await resources.record(action.involved, action.type, action.reason, action.message, COMPONENT)
     return ""
+
+
+def _outdated(owner: Any, resources: Writer) -> bool:
+    """Whether the owner wants something else by now: what was planned for its pods before could break its bounds.
+
+    Nothing is lost: the change that made it so has its key looked at again.
+    """
+    try:
+        newest = resources.get(*key_of(owner)).metadata
+    except NotFound:
+        return True
+    return (newest.uid, newest.generation) != (owner.metadata.uid, owner.metadata.generation)
 
 
 async def _release(action: Release, resources: Writer) -> None:

@@ -44,6 +44,8 @@ class Laws:
         # Available pods that others took, that came to serve after a pass had doomed them as serving nobody, and nodes
         # that came: (step, uid of the DaemonSet, or "" for all).
         self._losses: list[tuple[int, str]] = []
+        # By a daemon pod's uid: the step at which it came to serve last.
+        self._came: dict[str, int] = {}
         # Ready pods that went other than by an eviction: (step, labels).
         self._gone_ready: list[tuple[int, dict[str, str]]] = []
         # By a budget's uid: the step at which its status was planned.
@@ -81,6 +83,7 @@ class Laws:
             self._went(old)
         elif now and not was and (owner := controller_of(pod)) is not None and owner.kind == "DaemonSet":
             self._losses.append((self._model.steps, owner.uid))
+            self._came[pod.metadata.uid] = self._model.steps
 
     def _added(self, pod: core_pb2.Pod) -> None:
         owner = controller_of(pod)
@@ -143,7 +146,7 @@ class Laws:
         if owner.kind == "ReplicaSet" and above:
             self._left(above)
         elif owner.kind == "DaemonSet":
-            self._daemon_left(owner, pinned_to(pod.spec))
+            self._daemon_left(owner, pod)
 
     def _left(self, uid: str) -> None:
         found, window = self._found(uid), self._windows.get(uid)
@@ -162,7 +165,8 @@ class Laws:
         pods = self._under(found.metadata.uid)
         return sum(is_active(pod) and is_available(pod, found.spec.minReadySeconds, self._model.now) for pod in pods)
 
-    def _daemon_left(self, owner: Any, where: str) -> None:
+    def _daemon_left(self, owner: Any, pod: core_pb2.Pod) -> None:
+        where = pinned_to(pod.spec)
         if not self._by("daemonsets"):
             self._losses.append((self._model.steps, owner.uid))
             return
@@ -176,6 +180,9 @@ class Laws:
         serving = {pinned_to(pod.spec) for pod in self._of(owner.uid) if _serves(pod)}
         missing = sum(name not in serving for name in wanted)
         assert self._model.doing is not None
+        if self._came.get(pod.metadata.uid, -1) >= self._model.doing.began:
+            # It served nobody when the pass doomed it, and cost nothing then.
+            return
         lost = sum(at >= self._model.doing.began and who in ("", owner.uid) for at, who in self._losses)
         most = scaled(ds.spec.updateStrategy.rollingUpdate.maxUnavailable, len(wanted), up=True)
         before = missing - 1
