@@ -210,7 +210,7 @@ class NodeAgent:
             pods.assign(assignments)
             if epoch:
                 self._assigned = (epoch, revision)
-                self.reporter.news.set()
+                self.reporter.changed()
 
     def _read_assignments(self) -> Assignments:
         items: Sequence[agent_pb2.Item] = list(self._assignments.items.values())

@@ -14,8 +14,9 @@ EVENTS_PER_REPORT = 100
 
 
 class Reporter:
-    """A mailbox with the latest value per pod. `news` is set while there is something to say, `urgent` while somebody
-    waits for it: a pod runs, is ready or no longer, has ended or is gone. A pod on its way and events wait a moment.
+    """A mailbox with the latest value per pod. `news` is set while there is something to say, `state` while that is
+    more than events, `urgent` while somebody waits for it: a pod runs, is ready or no longer, has ended or is gone. A
+    pod on its way waits a moment, events somewhat longer: what they tell of nearly always changes a status soon after.
 
     `take()` starts a report, `acked()` ends it. A report that was not acknowledged is not lost: the next
     session begins with `restart()`, which says everything again.
@@ -23,6 +24,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
+        self.state = asyncio.Event()
         self.urgent = asyncio.Event()
         self._pods: dict[str, agent_pb2.PodReport] = {}
         self._events: deque[agent_pb2.AgentEvent] = deque(maxlen=EVENTS_KEPT)
@@ -38,7 +40,7 @@ class Reporter:
     def put(self, report: agent_pb2.PodReport) -> None:
         """The pod's status now; replaces what was waiting to be said about it."""
         self._pods[report.uid] = report
-        self.news.set()
+        self.changed()
         if report.gone or report.status.phase != "Pending":
             self.urgent.set()
 
@@ -66,14 +68,20 @@ class Reporter:
         self._session, self._sequence = session_id, 0
         self.hurry()
 
+    def changed(self) -> None:
+        """The next report goes after a moment, whatever is in it."""
+        self.news.set()
+        self.state.set()
+
     def hurry(self) -> None:
         """The next report goes at once, whatever is in it."""
-        self.news.set()
+        self.changed()
         self.urgent.set()
 
     def take(self) -> agent_pb2.NodeReport:
         """The next report; an empty one is a heartbeat. The caller adds acknowledged revisions."""
         self.news.clear()
+        self.state.clear()
         self.urgent.clear()
         self._sequence += 1
         report = agent_pb2.NodeReport(
@@ -84,7 +92,7 @@ class Reporter:
             self._flying_events.append(self._events.popleft())
         report.events.extend(self._flying_events)
         if self._events:
-            self.news.set()
+            self.changed()
         if self._node is not None and not self._node_sent:
             report.node.CopyFrom(self._node)
             self._node_sent = True

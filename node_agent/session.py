@@ -28,6 +28,8 @@ ACK_SECONDS = 20.0
 COALESCE_SECONDS = 0.005
 # The same for what nobody waits for: each report is a transaction of the master's.
 PATIENT_SECONDS = 0.1
+# And for events alone: the next status takes them along.
+EVENTS_SECONDS = 1.0
 # A refused machine asks less often: a person has to do something first.
 REFUSED_SECONDS = 10.0
 
@@ -221,11 +223,13 @@ async def _news(reporter: Reporter, period: float, last: float) -> None:
             await reporter.news.wait()
     except TimeoutError:
         return
-    patience = last + PATIENT_SECONDS - loop.time()
-    if patience > 0:
+    for sooner, seconds in ((reporter.state, EVENTS_SECONDS), (reporter.urgent, PATIENT_SECONDS)):
+        patience = last + seconds - loop.time()
+        if patience <= 0:
+            continue
         try:
             async with asyncio.timeout(patience):
-                await reporter.urgent.wait()
+                await sooner.wait()
         except TimeoutError:
             return
     await asyncio.sleep(max(0.0, last + COALESCE_SECONDS - loop.time()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import secrets
@@ -70,7 +71,12 @@ def peer_address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     family, _, rest = peer.partition(":")
     if family not in {"ipv4", "ipv6"}:
         return None
-    host = unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0]
+    # A caller has another port with each connection, but few addresses.
+    return _host_address(unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _host_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

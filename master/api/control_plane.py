@@ -28,7 +28,7 @@ from master.api.eviction import evict
 from master.api.exec import attach_call, exec_call
 from master.api.explaining import Explainer, explain_pod
 from master.api.interceptors import Context
-from master.api.objects import pack, unpack
+from master.api.objects import pack, pack_into, unpack
 from master.api.paging import Pages
 from master.api.patch import patch
 from master.api.podlogs import LogSource, logs_command
@@ -158,9 +158,10 @@ class ControlPlane(control_pb2_grpc.ControlPlaneServicer):
             revision = self._store.revision
             objects = self._resources.list(*question)
             page = self._pages.first(objects, revision, question, request.limit)
-        return control_pb2.ListResponse(
-            items=map(pack, page.objects), resource_version=str(page.revision), continue_token=page.token
-        )
+        answer = control_pb2.ListResponse(resource_version=str(page.revision), continue_token=page.token)
+        for obj in page.objects:
+            pack_into(answer.items.add(), obj)
+        return answer
 
     async def Watch(self, request: control_pb2.WatchRequest, context: Context) -> AsyncIterator[control_pb2.WatchEvent]:
         kind = kinds.by_resource(_required(request.kind, "kind", "like pods"))

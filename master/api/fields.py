@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,12 +49,16 @@ def readers(kind: Kind) -> dict[str, Reader]:
     return {**_COMMON, **(_NAMESPACED if kind.namespaced else {}), **_SPECIAL.get(kind, {})}
 
 
+# Who watches by asking asks with the same words again and again.
+_parsed = functools.lru_cache(maxsize=256)(selectors.parse_labels)
+
+
 class Filter:
     """A label and a field selector over one kind, parsed once. Raises BadRequest for a bad selector."""
 
     def __init__(self, kind: Kind, label_selector: str = "", field_selector: str = "") -> None:
         self._readers = readers(kind)
-        self._labels = selectors.parse_labels(label_selector)
+        self._labels = _parsed(label_selector)
         self._fields = selectors.parse_fields(field_selector, self._readers, kind.plural)
 
     def __bool__(self) -> bool:

@@ -25,8 +25,13 @@ class Given:
 def pack(obj: Any) -> control_pb2.Object:
     """A resource as the control service answers it."""
     packed = control_pb2.Object()
-    getattr(packed, kinds.of(obj).singular).CopyFrom(obj)
+    pack_into(packed, obj)
     return packed
+
+
+def pack_into(packed: control_pb2.Object, obj: Any) -> None:
+    """The same where there is an empty answer already: in a list, which would copy each a second time."""
+    getattr(packed, kinds.of(obj).singular).CopyFrom(obj)
 
 
 def unpack(obj: control_pb2.Object, namespace: str = "") -> Given:

@@ -140,7 +140,8 @@ def _status(
             all(pod.metadata.labels.get(name) == value for name, value in labels.items()) for pod in members
         ),
         readyReplicas=len(since),
-        availableReplicas=sum(is_available(pod, min_ready, now) for pod in members),
+        # Without a time to wait for, ready is available: not read from every pod a second time.
+        availableReplicas=sum(is_available(pod, min_ready, now) for pod in members) if min_ready else len(since),
         observedGeneration=owner.metadata.generation,
         conditions=[kept for kept in owner.status.conditions if kept.type not in _PASSING],
     )

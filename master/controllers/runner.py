@@ -102,8 +102,9 @@ class Controllers:
                     self._rows.index.remove(change.key)
                 else:
                     self._rows.index.put(change.obj)
+            heard = [change for change in changes if self._rows.concerns(change)]
             for desk in self._desks:
-                desk.mark(key for change in changes for key in desk.row.dirty(change))
+                desk.mark(key for change in heard for key in desk.row.dirty(change))
 
     async def _resync(self) -> None:
         """Reads everything again and marks every key, so that nothing hangs on a change that was not seen."""

@@ -272,10 +272,11 @@ async def new_ports(bridge: Callable[[], str]) -> AsyncIterator[str]:
     `bridge` names it; it need not exist. Raises OSError.
     """
     known: set[int] = set()
-    async for there, index, master in rt.link_news():
+    async for there, index, link in rt.link_news():
         if not there:
             known.discard(index)
-        elif index not in known and master and _name(master) == bridge():
+        # A pod's link is told of some ten times while it comes and goes, and there are attributes by the dozen.
+        elif index not in known and (master := rt.master_of(link)) and _name(master) == bridge():
             known.add(index)
             if name := _name(index):
                 yield name

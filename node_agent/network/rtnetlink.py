@@ -159,22 +159,28 @@ def _messages(data: bytes) -> Iterable[tuple[int, int, int, bytes]]:
         at += (size + 3) & ~3
 
 
-async def link_news() -> AsyncIterator[tuple[bool, int, int]]:
-    """For ever: whether a link is there, its index, that of what it is a port of (0: of nothing).
+async def link_news() -> AsyncIterator[tuple[bool, int, bytes]]:
+    """For ever: whether a link is there, its index, and what `master_of` reads.
 
     What comes too quickly to be read is left out. Raises OSError.
     """
+    # One room for all messages: a new one of this size comes from the kernel each time, and goes back.
+    room = memoryview(bytearray(_NEWS_SIZE))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as news:
         news.setblocking(False)
         news.bind((0, _LINK_NEWS_GROUP))
         while True:
             try:
-                data = await asyncio.get_running_loop().sock_recv(news, _NEWS_SIZE)
+                size = await asyncio.get_running_loop().sock_recv_into(news, room)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 continue
-            for kind, _, _, body in _messages(data):
+            for kind, _, _, body in _messages(bytes(room[:size])):
                 if kind in (NEW_LINK, DELETE_LINK):
-                    index: int = struct.unpack_from(LINK, body)[2]
-                    yield kind == NEW_LINK, index, number(attributes(body[16:]).get(_MASTER))
+                    yield kind == NEW_LINK, struct.unpack_from(LINK, body)[2], body[16:]
+
+
+def master_of(link: bytes) -> int:
+    """The index of what a link is a port of (0: of nothing), from its attributes."""
+    return number(attributes(link).get(_MASTER))

@@ -65,6 +65,7 @@ class ImagePuller:
         self._runtime, self._now, self._record = runtime, now, record
         self._backoff = PullBackoff()
         self._pulls: dict[str, asyncio.Task[ImageTrouble | None]] = {}
+        self._looks: dict[str, asyncio.Task[ImageSeen | SampanError | None]] = {}
         self._tasks = Tasks("images")
         self._room = asyncio.Semaphore(_PULLS_AT_ONCE)
 
@@ -81,7 +82,7 @@ class ImagePuller:
         reference, policy = container.image, pull_policy(container)
         if policy != "Always":
             try:
-                found = await self._runtime.image(reference)
+                found = await self._look(reference)
             except ImageError as error:
                 raise ImageTrouble("InvalidImageName", str(error), self._now() + PULL_CAP_SECONDS) from None
             if found is not None:
@@ -111,6 +112,24 @@ class ImagePuller:
         if found is None:
             raise ImageTrouble("ErrImagePull", f'"{reference}" was pulled and removed again', self._now() + 1.0)
         return found, True
+
+    async def _look(self, reference: str) -> ImageSeen | None:
+        """Pods of one template come together: the engine is asked once for all that ask while it answers."""
+        task = self._looks.get(reference)
+        if task is None:
+            task = self._looks[reference] = self._tasks.start(f"look/{reference}", self._ask(reference))
+            task.add_done_callback(lambda _: self._looks.pop(reference, None))
+        # Shielded: the others wait on when one of them is cancelled.
+        found = await asyncio.shield(task)
+        if isinstance(found, SampanError):
+            raise found
+        return found
+
+    async def _ask(self, reference: str) -> ImageSeen | SampanError | None:
+        try:
+            return await self._runtime.image(reference)
+        except SampanError as error:
+            return error
 
     async def _pull(self, reference: str, auths: tuple[RegistryAuth, ...], policy: str) -> ImageTrouble | None:
         candidates: list[RegistryAuth | None] = [a for a in auths if same_registry(a.server, reference)]

@@ -67,6 +67,8 @@ class PodManager:
         self._tasks = Tasks("pods")
         self._assignments: Assignments | None = None
         self._adopted = False
+        # Pods of which something was there when this agent began.
+        self._found: frozenset[str] = frozenset()
         self._relist = asyncio.Event()
         self._measured: NodeMeasure | None = None
         self._cpu: tuple[float, float] | None = None
@@ -160,8 +162,8 @@ class PodManager:
                 await self._renew_joined(one)
             elif not self._addresses.adopt(one.uid, one.identity.ip) and one.state is State.RUNNING:
                 log.warning("pods.address_not_adopted", uid=one.uid, ip=one.identity.ip)
-        self._adopted = True
-        log.info("pods.adopted", pods=len({one.uid for one in seen}), containers=len(seen))
+        self._adopted, self._found = True, frozenset(one.uid for one in seen)
+        log.info("pods.adopted", pods=len(self._found), containers=len(seen))
         if self._assignments is not None:
             self._reconcile(None)
 
@@ -184,7 +186,9 @@ class PodManager:
         for uid, pod in wanted.pods.items():
             worker = self._workers.get(uid)
             if worker is None:
-                self._begin(pod, held=uid in wanted.held)
+                # Not of those an earlier agent may have begun, up to its last moment.
+                new = before is not None and uid not in self._found and not pod.status.containerStatuses
+                self._begin(pod, held=uid in wanted.held, new=new)
             else:
                 worker.update(pod, refers_anew=refers_anew, held=uid in wanted.held)
         for uid, worker in list(self._workers.items()):
@@ -194,10 +198,11 @@ class PodManager:
                 del self._workers[uid]
             elif not worker.pod.metadata.HasField("deletionTimestamp"):
                 worker.update(self._ending(worker.pod))
-        if before is None or before.pods.keys() != wanted.pods.keys():
+        if before is None or not before.pods.keys() <= wanted.pods.keys():
+            # Who begins here looks for himself; of what is not wanted any more something may be left.
             self._relist.set()
 
-    def _begin(self, pod: Pod, *, held: bool = False) -> None:
+    def _begin(self, pod: Pod, *, held: bool = False, new: bool = False) -> None:
         worker = PodWorker(
             pod,
             actions=self._actions,
@@ -207,6 +212,7 @@ class PodManager:
             report=self._report,
             node_ip=self._node.node_ip,
             now=self._now,
+            new=new,
         )
         worker.hold(pod, held)
         self._workers[pod.metadata.uid] = worker

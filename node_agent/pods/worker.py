@@ -25,7 +25,17 @@ from node_agent.pods.images import ImageTrouble
 from node_agent.pods.model import FAILED_MOUNT, Assignments, ConfigError, Final, Memory, PlaceError, Trouble
 from node_agent.pods.plan import Plan, make_plan
 from node_agent.pods.status import pod_status
-from node_agent.pods.steps import SANDBOX, Action, CleanUp, CreateSandbox, Kill, Remove, StartContainer, Terminate
+from node_agent.pods.steps import (
+    SANDBOX,
+    Action,
+    CleanUp,
+    CreateSandbox,
+    Kill,
+    Remove,
+    StartContainer,
+    Terminate,
+    start_key,
+)
 from node_agent.probes.health import Doom, Health, reported_health
 from node_agent.probes.hooks import HookFailed
 from node_agent.probes.messages import Messages
@@ -54,7 +64,10 @@ class Addresses(Protocol):
 
 
 class PodWorker:
-    """Keeps one pod as it is wanted until it is gone; `report` gets every new status."""
+    """Keeps one pod as it is wanted until it is gone; `report` gets every new status.
+
+    `new`: the engine has nothing of it, as far as is known; a mistake shows when something of it is made.
+    """
 
     def __init__(
         self,
@@ -67,6 +80,7 @@ class PodWorker:
         report: Callable[[PodReport], None],
         node_ip: str,
         now: Callable[[], float],
+        new: bool = False,
     ) -> None:
         self.pod = pod
         self.last_report: PodReport | None = None
@@ -89,6 +103,7 @@ class PodWorker:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._completed = 0
         self._wake = asyncio.Event()
+        self._new = new
         # It is deleted, and nothing waits for it any more.
         self._let_go = False
         # Something of the pod has been there in this worker's time.
@@ -216,6 +231,9 @@ class PodWorker:
         """Reads the pod's containers; again if an action ended meanwhile, whose effect may not be in yet."""
         while True:
             completed = self._completed
+            if self._new and not self.pod.metadata.HasField("deletionTimestamp"):
+                self._new = False
+                break
             seen = await self._runtime.containers(self.pod.metadata.uid)
             self.seen = await self._messages.put_in(self.pod, seen)
             if completed == self._completed:
@@ -223,7 +241,9 @@ class PodWorker:
         self._begun = self._begun or bool(self.seen)
         attempts = dict(self._memory.attempts)
         for one in self.seen:
-            attempts[one.name] = max(attempts.get(one.name, 0), one.attempt)
+            # One that is just being started may be removed yet, as if it had never been: no restart follows it.
+            if start_key(one.name) not in self._memory.in_flight:
+                attempts[one.name] = max(attempts.get(one.name, 0), one.attempt)
         self._remember(attempts=attempts)
         self._forget_removed({one.id for one in self.seen})
 

@@ -40,9 +40,10 @@ def test_what_somebody_waits_for_is_urgent_and_the_rest_is_not() -> None:
     reporter = started()
     assert reporter.urgent.is_set(), "a session begins with everything"
     reporter.take()
-    reporter.put(pod("a", "Pending"))
     reporter.event(event("Pulled"))
-    assert reporter.news.is_set() and not reporter.urgent.is_set()
+    assert reporter.news.is_set() and not reporter.state.is_set(), "events go along with the next status"
+    reporter.put(pod("a", "Pending"))
+    assert reporter.state.is_set() and not reporter.urgent.is_set()
     for report in (pod("a"), pod("a", "Pending", gone=True)):
         reporter.put(report)
         assert reporter.urgent.is_set()
@@ -96,5 +97,5 @@ def test_events_are_bounded_a_report_and_in_all() -> None:
     first = reporter.take()
     assert len(first.events) == EVENTS_PER_REPORT and first.events[0].message == "1500"
     reporter.acked()
-    assert reporter.news.is_set()
+    assert reporter.state.is_set(), "those that are left over wait no longer"
     assert reporter.take().events[0].message == str(1500 + EVENTS_PER_REPORT)

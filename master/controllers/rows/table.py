@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.kinds import EVENT
 from master.controllers import nodes
 from master.controllers.index import Index
 from master.controllers.rows.budgets import BudgetRows
@@ -13,7 +14,7 @@ from master.controllers.rows.replicas import ReplicaRows
 from master.controllers.rows.row import Row, View
 from master.controllers.rows.taints import TaintRows
 from master.controllers.rows.traffic import TrafficRows
-from master.store.store import Store
+from master.store.store import Change, Store
 
 
 class Rows:
@@ -40,6 +41,10 @@ class Rows:
     @index.setter
     def index(self, index: Index) -> None:
         self._view.index = index
+
+    def concerns(self, change: Change) -> bool:
+        """Whether any row may want to hear of it: of an Event only where everything has to go."""
+        return change.kind != EVENT.kind or self._view.emptying(change.key[1])
 
     def rows(self) -> tuple[Row, ...]:
         return tuple(row for family in self._families for row in family.rows())

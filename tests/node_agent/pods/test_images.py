@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from common.tasks import Tasks
 from node_agent.care.pulled import PulledImages
 from node_agent.pods.images import (
     ImagePuller,
@@ -18,7 +19,7 @@ from node_agent.pods.images import (
     registry_of,
     same_registry,
 )
-from node_agent.runtime.seam import RegistryAuth
+from node_agent.runtime.seam import ImageSeen, RegistryAuth
 from node_agent.runtime.simulated import Script, SimulatedRuntime
 from node_agent.storage import MemoryStorage
 from protos.core_pb2 import Container, Secret
@@ -140,3 +141,29 @@ async def test_what_a_pull_brought_is_on_record() -> None:
     # Asked for again, and the same as before: it is whose it was.
     await puller.ensure(Container(image="there:1", imagePullPolicy="Always"), (), lambda: None)
     assert [one.references for one in record.all()] == [("app:1",)]
+
+
+async def test_the_engine_is_asked_once_for_all_that_ask_together() -> None:
+    class Counted(SimulatedRuntime):
+        asked = 0
+
+        async def image(self, reference: str) -> ImageSeen | None:
+            self.asked += 1
+            await asyncio.sleep(0)
+            return await super().image(reference)
+
+    runtime = Counted("c", "node")
+    puller = ImagePuller(runtime, lambda: 0.0, PulledImages(MemoryStorage(), lambda: 0.0))
+    await runtime.pull("app:1", None)
+    runtime.asked = 0
+    container = Container(image="app:1")
+    pods = Tasks("pods")
+    asking = [pods.start(str(number), puller.ensure(container, (), lambda: None)) for number in range(5)]
+    await asyncio.sleep(0)
+    # Who leaves takes nothing from the others.
+    asking.pop(0).cancel()
+    assert {(image.names, pulled) for image, pulled in await asyncio.gather(*asking)} == {(("app:1",), False)}
+    assert runtime.asked == 1
+    await puller.ensure(container, (), lambda: None)
+    assert runtime.asked == 2, "what was found is not remembered: somebody may remove it"
+    await puller.close()

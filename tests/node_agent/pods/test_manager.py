@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from common.errors import Conflict
 from node_agent.pods.manager import Assignments, NodeContext, PodManager
 from node_agent.pods.plan import spec_hash
 from node_agent.runtime.seam import ContainerSpec, Identity, LogOptions, Refused, SandboxSpec, Seen, State
 from node_agent.runtime.simulated import Behaviour, Script, SimulatedRuntime
 from node_agent.storage import MemoryStorage
 from protos.agent_pb2 import AgentEvent, LogsCommand, PodReport
-from protos.core_pb2 import ConfigMap, Pod
+from protos.core_pb2 import ConfigMap, ContainerStatus, Pod
 from tests.node_agent.pods.build import deleted, make_pod
 from tests.node_agent.pods.network import NETWORK
 
@@ -51,6 +52,23 @@ class Agent:
         return str(self.reports[uid].status.containerStatuses[0].state.waiting.reason)
 
 
+class Watched(SimulatedRuntime):
+    """Notes in which order pods are looked for and made."""
+
+    def __init__(self) -> None:
+        super().__init__("c", "node")
+        self.asked: list[str] = []
+
+    async def containers(self, uid: str = "") -> list[Seen]:
+        if uid:
+            self.asked.append(f"look {uid}")
+        return await super().containers(uid)
+
+    async def create_container(self, spec: ContainerSpec) -> str:
+        self.asked.append(f"make {spec.identity.uid}")
+        return await super().create_container(spec)
+
+
 def pods(*names: str) -> dict[str, Pod]:
     found = {}
     for name in names:
@@ -78,6 +96,37 @@ async def test_many_pods(tmp_path: Path) -> None:
         await until(lambda: all(report.gone for report in agent.reports.values()))
         await until(lambda: agent.manager.statuses() == [])
         assert await agent.runtime.containers() == []
+
+
+async def test_only_what_may_be_there_is_looked_for_before_it_is_made(tmp_path: Path) -> None:
+    runtime = Watched()
+    agent = Agent(runtime, tmp_path)
+    async with agent.running():
+        agent.manager.assign(Assignments(pods("old")))
+        await until(lambda: agent.phase("old") == "Running")
+        agent.manager.assign(Assignments(pods("old", "new")))
+        await until(lambda: agent.phase("new") == "Running")
+    first, then = runtime.asked.index("look old"), runtime.asked.index("make old")
+    assert first < then, "an earlier agent may have begun it"
+    first, then = runtime.asked.index("make new"), runtime.asked.index("look new")
+    assert first < then
+
+
+async def test_a_new_pod_of_which_something_is_there_all_the_same(tmp_path: Path) -> None:
+    runtime = Watched()
+    agent = Agent(runtime, tmp_path)
+    async with agent.running():
+        agent.manager.assign(Assignments(pods("old")))
+        await until(lambda: agent.phase("old") == "Running")
+        (made,) = await runtime.containers("old")
+        # An engine that finished what a dead agent had asked for.
+        late = dataclasses.replace(made.identity, uid="late", pod="late", ip="10.244.1.99")
+        place = SandboxSpec(late, "late", NETWORK.name)
+        id = await runtime.create_container(ContainerSpec(late, "app:1", alone=place))
+        agent.manager.assign(Assignments(pods("old", "late")))
+        await until(lambda: agent.phase("late") == "Running")
+        (one,) = await runtime.containers("late")
+        assert one.id != id and one.state is State.RUNNING
 
 
 async def test_engine_that_is_down_is_no_pod_failure(tmp_path: Path) -> None:
@@ -209,6 +258,42 @@ async def test_address_in_use_by_a_stranger(tmp_path: Path) -> None:
         other.manager.assign(Assignments(pods("two")))
         await until(lambda: other.phase("two") == "Running")
         assert other.reports["two"].status.podIP != agent.reports["one"].status.podIP
+
+
+async def test_a_start_that_is_tried_again_is_no_restart(tmp_path: Path) -> None:
+    """The engine shows a container that did not get its address as one that has ended, until it is removed."""
+
+    class Engine(SimulatedRuntime):
+        refused = 0
+
+        async def start(self, id: str) -> None:
+            if self.refused < 2:
+                self.refused += 1
+                box = self._box(id)
+                box.seen = dataclasses.replace(box.seen, state=State.EXITED, exit_code=128, error="no endpoint")
+                self._hint(box, "die")
+                seen = self.looks
+                # Not before the agent has seen it so.
+                await until(lambda: self.looks > seen + 2)
+                raise Conflict("the endpoint is being torn down")
+            await super().start(id)
+
+        looks = 0
+
+        async def containers(self, uid: str = "") -> list[Seen]:
+            self.looks += 1
+            return await super().containers(uid)
+
+    agent = Agent(Engine("c", "node"), tmp_path)
+    async with agent.running():
+        agent.manager.assign(Assignments(pods("one")))
+
+        def status() -> ContainerStatus:
+            return agent.reports["one"].status.containerStatuses[0]
+
+        await until(lambda: "one" in agent.reports and status().state.HasField("running"))
+    assert agent.runtime.refused == 2  # type: ignore[attr-defined]
+    assert status().restartCount == 0
 
 
 async def test_who_runs_has_its_address_before_who_has_ended(tmp_path: Path) -> None:
