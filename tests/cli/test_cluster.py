@@ -9,6 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,14 @@ def test_label_and_annotate(sampan: Sampan, file: Callable[[str], str]) -> None:
 
 def test_describe_tells_why_a_pod_is_pending(sampan: Sampan, file: Callable[[str], str]) -> None:
     sampan("apply", "-f", file(POD.replace("NAME", "a")))
-    assert sampan("wait", "pod/a", "--for=condition=PodScheduled=False", "--timeout=20s")[0] == 0
+    assert sampan("wait", "pod/a", "--for=condition=PodScheduled=False", "--timeout=90s")[0] == 0
     page = sampan("describe", "pod", "a")[1]
     assert "Not Scheduled:" in page and "no node has joined" in page
     assert sampan("describe", "pods", "nope")[0] == 1
-    assert "FailedScheduling" in sampan("events", "--for", "pod/a")[1]
+    limit = time.monotonic() + 60
+    while "FailedScheduling" not in sampan("events", "--for", "pod/a")[1]:  # written after the condition
+        assert time.monotonic() < limit, "no event"
+        time.sleep(0.02)
     assert "Warning" not in sampan("events", "--for", "pod/a", "--types=Normal")[1]
     code, _, err = sampan("logs", "a")
     assert code == 1 and "not on a node" in err
@@ -205,7 +209,7 @@ def test_delete_waits_until_it_is_gone(sampan: Sampan, file: Callable[[str], str
     assert code == 1 and "--all" in err
     assert sampan("delete", "-f", path, "--ignore-not-found")[0] == 0
     assert sampan("get", "rc,svc")[1] == ""
-    assert sampan("wait", "pods", "-l", "app=web", "--for=delete", "--timeout=30s")[0] == 0
+    assert sampan("wait", "pods", "-l", "app=web", "--for=delete", "--timeout=90s")[0] == 0
 
 
 def test_wait(sampan: Sampan, file: Callable[[str], str], master: Master) -> None:
@@ -235,7 +239,7 @@ def test_wait(sampan: Sampan, file: Callable[[str], str], master: Master) -> Non
     later = threading.Timer(0.3, become_ready)
     later.start()
     try:
-        assert sampan("wait", "pod", "a", "--for=condition=Ready", "--timeout=20s")[:2] == (0, "pod/a condition met\n")
+        assert sampan("wait", "pod", "a", "--for=condition=Ready", "--timeout=90s")[:2] == (0, "pod/a condition met\n")
     finally:
         later.join()
     assert sampan("wait", "pods", "--all", "--for=jsonpath='{.status.phase}'=Running")[0] == 0

@@ -114,7 +114,7 @@ def test_a_drain_waits_for_the_budget_and_ends_when_the_node_is_empty(cluster: M
         with Client(cluster.address) as client:
             client.edit(kinds.POD_DISRUPTION_BUDGET, "default", "web", change)
 
-    later = threading.Timer(1.5, allow)
+    later = threading.Timer(4.0, allow)
     later.start()
     try:
         code, out, err = sampan("drain", "node-1", "--ignore-daemonsets", "--timeout=60s", "--grace-period=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tests.cli.calling import Sampan
@@ -44,10 +45,14 @@ File = Callable[[str], str]
 
 def revisions(sampan: Sampan, count: int) -> None:
     """Waits until a Deployment has this many ReplicaSets."""
-    for _ in range(300):
-        if len(sampan("get", "rs", "-o", "name")[1].splitlines()) >= count:
-            return
-    raise AssertionError("the ReplicaSets do not come")
+    kept(sampan, "rs", count)
+
+
+def kept(sampan: Sampan, kind: str, count: int) -> None:
+    limit = time.monotonic() + 60
+    while len(sampan("get", kind, "-o", "name")[1].splitlines()) < count:
+        assert time.monotonic() < limit, f"the {kind} do not come"
+        time.sleep(0.02)
 
 
 def test_revisions_and_the_way_back(sampan: Sampan, file: File) -> None:
@@ -108,16 +113,10 @@ REFUSED = [
 
 
 def test_a_daemon_set_goes_back_to_an_earlier_template(sampan: Sampan, file: File) -> None:
-    def kept(count: int) -> None:
-        for _ in range(300):
-            if len(sampan("get", "controllerrevisions", "-o", "name")[1].splitlines()) >= count:
-                return
-        raise AssertionError("the revisions do not come")
-
     sampan("apply", "-f", file(DAEMON))
-    kept(1)
+    kept(sampan, "controllerrevisions", 1)
     sampan("set", "image", "ds/logs", "app=logs:2")
-    kept(2)
+    kept(sampan, "controllerrevisions", 2)
     lines = [line.split() for line in sampan("rollout", "history", "ds/logs")[1].splitlines()]
     assert lines[1:] == [["REVISION", "CHANGE-CAUSE"], ["1", "<none>"], ["2", "<none>"]]
     assert "logs:1" in sampan("rollout", "history", "ds/logs", "--revision=1")[1]
@@ -158,5 +157,5 @@ def test_apply_waits(sampan: Sampan, file: File) -> None:
     code, out, err = sampan("apply", "-f", file(manifest), "--wait", "--timeout=1s")
     assert code == 3 and "deployment.apps/web created" in out and "timed out" in err
     empty = manifest.replace("replicas: 2", "replicas: 0")
-    code, out, err = sampan("apply", "-f", file(empty), "--wait", "--timeout=30s")
+    code, out, err = sampan("apply", "-f", file(empty), "--wait", "--timeout=90s")
     assert code == 0 and out.endswith('deployment "web" successfully rolled out\n'), err

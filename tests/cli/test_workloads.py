@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,8 +69,17 @@ def test_pages_of_what_runs(sampan: Sampan) -> None:
     assert "cpu       1 (12%)" in node
     pods = sampan("describe", "pods", "-l", "app=web")[1]
     assert pods.count("State:          Running") == 4
-    events = [line.split()[1] for line in pods.split("Events:")[1].split("\n\n")[0].splitlines()[3:]]
-    assert events[0] == "Scheduled" and "Started" in events, events
+
+    def events() -> list[str]:
+        page = sampan("describe", "pods", "-l", "app=web")[1]
+        return [line.split()[1] for line in page.split("Events:")[1].split("\n\n")[0].splitlines()[3:]]
+
+    limit = time.monotonic() + 60
+    # The node tells of it, and a moment later of this.
+    while "Started" not in events():
+        assert time.monotonic() < limit, events()
+        time.sleep(0.02)
+    assert events()[0] == "Scheduled", events()
 
 
 def test_logs(sampan: Sampan) -> None:

@@ -67,7 +67,7 @@ class Compose:
         """`make down`, of this cluster, leaving the engine as it is."""
         await run([str(ROOT / "scripts" / "down"), "--keep-engine"], timeout=120, env=self._environment)
 
-    async def sampan(self, *words: str, input: str | None = None, timeout: float = 30.0) -> str:
+    async def sampan(self, *words: str, input: str | None = None, timeout: float = 90.0) -> str:
         """The CLI against this cluster; its standard output. Raises CommandFailed."""
         return await run([str(BIN / "sampan"), *words], input=input, timeout=timeout, env=self._environment)
 
@@ -87,7 +87,7 @@ class Compose:
     async def curl(self, node: str) -> str:
         """What the example service answers at a node's published port."""
         url = f"http://127.0.0.1:{self.ports[node]}/"
-        return (await run(["curl", "-sS", "--noproxy", "*", "--max-time", "3", url])).strip()
+        return (await run(["curl", "-sS", "--noproxy", "*", "--max-time", "15", url])).strip()
 
     async def container(self, node: str) -> str:
         """The id of a node's (or the master's) own container."""
@@ -99,6 +99,10 @@ class Compose:
         label = f"label=sampan.dev/cluster={self.name}"
         said = await docker("ps", "--no-trunc", "--filter", label, *words, "--format", "{{.Names}} {{.ID}}")
         return dict(line.split() for line in said.splitlines())
+
+    async def web_containers(self) -> dict[str, str]:
+        """Of these, those of the example service's pods: what another test has deleted may take a moment to go."""
+        return {name: id for name, id in (await self.pod_containers("pod-name")).items() if "_web-" in name}
 
     async def remains(self) -> list[str]:
         """Everything on the engine that carries this cluster's name or label."""

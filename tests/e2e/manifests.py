@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+# The beginning of a pod on one node that goes at once; the rest of its spec follows.
+PINNED = """
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: %(name)s, labels: {app: %(app)s, at: %(node)s}}
+spec:
+  nodeSelector: {kubernetes.io/hostname: %(node)s}
+  terminationGracePeriodSeconds: 1
+"""
+
 WEB = """
 apiVersion: v1
 kind: ReplicationController

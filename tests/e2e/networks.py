@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.e2e.manifests import PINNED
 from tests.harness import Cluster, Host, eventually
 from tests.harness.commands import CommandFailed
 
@@ -21,13 +22,11 @@ _SERVER = (
     "printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /www/cgi-bin/who; chmod +x /www/cgi-bin/who; "
     f"dd if=/dev/zero of=/www/bulk bs=1M count={BULK >> 20} 2>/dev/null; "
 )
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {name: %(name)s, labels: {app: %(app)s, at: %(node)s}}
-spec:
-  nodeSelector: {kubernetes.io/hostname: %(node)s}
-  terminationGracePeriodSeconds: 1
+# They stay on a node that is away for as long as a test needs.
+_REST = """\
+  tolerations:
+  - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute}
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute}
   hostNetwork: %(host)s
   containers:
   - name: web
@@ -36,9 +35,9 @@ spec:
     command: [sh, -c, "%(server)sexec httpd -f -p %(port)d -h /www"]
     ports: [{name: http, containerPort: %(port)d%(host_port)s}%(more_ports)s]
     resources: {requests: {cpu: 10m, memory: 8Mi}}
----
 """
 SERVICE = """
+---
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -91,7 +90,7 @@ def pod(
     more_ports: str = "",
 ) -> str:
     server = _SERVER.replace("\\", "\\\\").replace('"', '\\"')
-    return POD % {
+    return (PINNED + _REST) % {
         "name": name,
         "app": app,
         "node": node,
@@ -116,9 +115,9 @@ async def container(host: Host, name: str) -> str:
 
 async def fetch(host: Host, pod: str, url: str) -> str:
     """What `pod` gets from a URL. Raises CommandFailed."""
-    command = ("exec", await container(host, pod), "timeout", "3", "wget", "-q", "-O", "-", url)
+    command = ("exec", await container(host, pod), "timeout", "10", "wget", "-q", "-O", "-", url)
     # The server listens on both families, and writes an IPv4 address as [::ffff:10.244.0.2].
-    return (await host.docker(*command, timeout=20)).strip().removeprefix("[::ffff:").removesuffix("]")
+    return (await host.docker(*command, timeout=60)).strip().removeprefix("[::ffff:").removesuffix("]")
 
 
 async def sees(host: Host, pod: str, url: str, *, within: float = 90.0) -> str:

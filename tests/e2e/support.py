@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.harness import Cluster, Host, eventually
+from tests.harness import Cluster, Host, Node, eventually
 
 PORT = 8765
 
@@ -46,7 +46,7 @@ async def ask(host: str, port: int = PORT, timeout: float = 10.0) -> str:
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            writer.write(b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n")
             answer = await reader.read()
         finally:
             writer.close()
@@ -63,9 +63,21 @@ async def answers(host: Host, count: int) -> Counter[str]:
     return Counter([await ask(host.address) for _ in range(count)])
 
 
-async def served(host: Host, *, within: float = 90.0) -> str:
+async def served(host: Host, *, within: float = 90.0, port: int = PORT) -> str:
     """The first answer from a node's port."""
-    return await eventually(lambda: ask(host.address), within=within, what=f"{host.name} answers on {PORT}")
+    return await eventually(lambda: ask(host.address, port), within=within, what=f"{host.name} answers on {port}")
+
+
+async def another_agent(cluster: Cluster, node: Node, was: list[int], *, within: float = 90.0) -> None:
+    """Returns when another agent than those killed has a session: a node is Ready for seconds after its agent died."""
+
+    async def look() -> bool:
+        if not set(node.pids("agent")) - set(was):
+            return False
+        # Asked of the agent itself.
+        return bool(await cluster.sampan("node", "network", node.name))
+
+    await eventually(look, within=within, what=f"another agent of {node.name} has a session", every=0.2)
 
 
 class Stream:

@@ -11,7 +11,17 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.manifests import PAIR, WEB
-from tests.e2e.support import answers, ask, containers_of, endpoint_ips, pods, ready_pods, served, stream
+from tests.e2e.support import (
+    another_agent,
+    answers,
+    ask,
+    containers_of,
+    endpoint_ips,
+    pods,
+    ready_pods,
+    served,
+    stream,
+)
 from tests.harness import Cluster, CommandFailed, Host, eventually, run
 from tests.harness.parts import BIN
 from tests.harness.process import Process
@@ -30,7 +40,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 
 async def test_every_node_answers_from_pods_on_several_nodes_evenly_in_turn(cluster: Cluster) -> None:
-    where = {p["metadata"]["name"]: p["spec"]["nodeName"] for p in await pods(cluster)}
+    where = {p["metadata"]["name"]: p["spec"]["nodeName"] for p in await ready_pods(cluster, 6)}
     for node in cluster.nodes:
 
         async def even(host: Host = node.host) -> bool:
@@ -44,16 +54,16 @@ async def test_every_node_answers_from_pods_on_several_nodes_evenly_in_turn(clus
 async def test_the_cluster_address_answers_from_hosts_and_pods_and_refuses_what_nobody_serves(cluster: Cluster) -> None:
     (service,) = await cluster.get("service", "web")
     address = service["spec"]["clusterIP"]
-    names = {p["metadata"]["name"] for p in await pods(cluster)}
+    names = {p["metadata"]["name"] for p in await ready_pods(cluster, 6)}
     for node in cluster.nodes:
-        assert (await node.host.run(["curl", "-s", "-m", "3", f"http://{address}/"])).strip() in names
+        assert (await node.host.run(["curl", "-s", "-m", "15", f"http://{address}/"])).strip() in names
         (container, *_) = (await containers_of(node.host)).values()
-        said = await node.host.docker("exec", container, "timeout", "3", "wget", "-q", "-O", "-", f"http://{address}/")
+        said = await node.host.docker("exec", container, "timeout", "15", "wget", "-q", "-O", "-", f"http://{address}/")
         assert said.strip() in names
         with pytest.raises(CommandFailed, match="exit code 7"):  # refused, at once
-            await node.host.run(["curl", "-sS", "-m", "3", f"http://{address}:81/"])
+            await node.host.run(["curl", "-sS", "-m", "15", f"http://{address}:81/"])
         with pytest.raises(CommandFailed, match="exit code 7"):  # a cluster address that no one holds
-            await node.host.run(["curl", "-sS", "-m", "3", "http://10.244.200.200/"])
+            await node.host.run(["curl", "-sS", "-m", "15", "http://10.244.200.200/"])
 
 
 async def test_containers_of_a_pod_share_localhost_volumes_and_hostname(cluster: Cluster) -> None:
@@ -67,7 +77,9 @@ async def test_containers_of_a_pod_share_localhost_volumes_and_hostname(cluster:
             return (await first.host.docker("exec", ids[container], *command)).strip()
 
         assert await within("client", "hostname") == await within("server", "hostname") == "pair"
-        assert await within("client", "wget", "-q", "-O", "-", "http://localhost:8080/") == "pair"
+        get = ("wget", "-q", "-O", "-", "http://localhost:8080/")
+        # Without a probe it is ready before it listens.
+        assert await eventually(lambda: within("client", *get), within=60, what="the server listens") == "pair"
         assert await within("client", "cat", "/also/index.html") == "pair"
         assert await within("client", "cat", "/fast/m") == "memory"
         assert "tmpfs" in await within("client", "df", "/fast")
@@ -78,7 +90,9 @@ async def test_containers_of_a_pod_share_localhost_volumes_and_hostname(cluster:
         )
         ip = pod["status"]["podIP"]
         (elsewhere, *_) = (await containers_of(other.host)).values()
-        said = await other.host.docker("exec", elsewhere, "timeout", "3", "wget", "-q", "-O", "-", f"http://{ip}:8080/")
+        said = await other.host.docker(
+            "exec", elsewhere, "timeout", "15", "wget", "-q", "-O", "-", f"http://{ip}:8080/"
+        )
         assert said.strip() == "pair"
         assert (await cluster.sampan("logs", "pair", "-c", "client")).strip() == ""
     finally:
@@ -86,12 +100,12 @@ async def test_containers_of_a_pod_share_localhost_volumes_and_hostname(cluster:
 
 
 async def test_pods_see_each_other_without_address_translation(cluster: Cluster) -> None:
-    found = {p["spec"]["nodeName"]: p for p in await pods(cluster)}
+    found = {p["spec"]["nodeName"]: p for p in await ready_pods(cluster, 6)}
     server, client = found["node1"], found["node2"]
     one, two = cluster.node("node1").host, cluster.node("node2").host
     (listener, *_) = (await containers_of(one, server["metadata"]["name"])).values()
     (dialler, *_) = (await containers_of(two, client["metadata"]["name"])).values()
-    dial = ["exec", dialler, "timeout", "2", "wget", "-q", "-O", "-", f"http://{server['status']['podIP']}:9999/"]
+    dial = ["exec", dialler, "timeout", "10", "wget", "-q", "-O", "-", f"http://{server['status']['podIP']}:9999/"]
 
     async def connected() -> bool:
         return bool(await two.docker(*dial) == server["metadata"]["name"])
@@ -112,7 +126,7 @@ async def test_scale_up_and_down_loses_no_request(cluster: Cluster) -> None:
         said = await cluster.sampan("scale", "rc/web", "--replicas=10")
         assert "replicationcontroller/web scaled" in said
         await ready_pods(cluster, 10)
-        assert len(await endpoint_ips(cluster)) == 10
+        await eventually(lambda: _endpoints(cluster, 10), within=60, what="all ten are endpoints")
         await cluster.sampan("scale", "rc/web", "--replicas=6")
         await ready_pods(cluster, 6)
         await eventually(lambda: _gone(cluster, 6), within=60, what="surplus pods gone")
@@ -124,9 +138,14 @@ async def _gone(cluster: Cluster, count: int) -> bool:
     return len(await pods(cluster)) == count
 
 
+async def _endpoints(cluster: Cluster, count: int) -> bool:
+    return len(await endpoint_ips(cluster)) == count
+
+
 async def test_a_killed_container_is_restarted_in_place(cluster: Cluster) -> None:
     victim = (await ready_pods(cluster, 6))[0]
     name = victim["metadata"]["name"]
+    before = victim["status"]["containerStatuses"][0]["restartCount"]
     host = cluster.node(victim["spec"]["nodeName"]).host
     (container,) = (await containers_of(host, name)).values()
     await host.docker("kill", "-s", "KILL", container)
@@ -134,7 +153,7 @@ async def test_a_killed_container_is_restarted_in_place(cluster: Cluster) -> Non
     async def restarted() -> bool:
         (pod,) = await cluster.get("pod", name)
         (status,) = pod["status"]["containerStatuses"]
-        return status["restartCount"] == 1 and status["ready"] and "running" in status["state"]
+        return status["restartCount"] == before + 1 and status["ready"] and "running" in status["state"]
 
     await eventually(restarted, within=60, what="the container runs again")
     (pod,) = await cluster.get("pod", name)
@@ -233,7 +252,7 @@ spec:
 
     await eventually(waiting, within=60, what="CreateContainerConfigError")
     await cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {greeting: ahoy}}")
-    await cluster.sampan("wait", "pod/conf", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=40s", timeout=60)
+    await cluster.sampan("wait", "pod/conf", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=80s")
     (pod,) = await cluster.get("pod", "conf")
     first, second, *_ = [line for line in (await cluster.sampan("logs", "conf")).splitlines() if "touch" not in line]
     assert first == f"ahoy s3 {pod['spec']['nodeName']}" and second == "refused"
@@ -244,7 +263,14 @@ async def test_a_port_in_use_is_an_event_and_harms_nothing_else(cluster: Cluster
     node = cluster.nodes[0]
     enter = ["nsenter", f"--net=/var/run/netns/{node.host.netns}", "--", "busybox"]
     held = await asyncio.create_subprocess_exec(*enter, "httpd", "-f", "-p", f"{node.host.address}:8766")
+
+    async def taken() -> bool:
+        # Its 404 is an answer, too.
+        return bool(await run(["curl", "-sS", "-m", "15", f"http://{node.host.address}:8766/"]))
+
     try:
+        # Before the proxy hears of the service.
+        await eventually(taken, within=60, what="somebody else has the port")
         await cluster.apply(
             "{apiVersion: v1, kind: Service, metadata: {name: clash}, spec: {type: NodePort, selector: {app: web}, "
             "ports: [{port: 80, targetPort: http, nodePort: 8766}]}}"
@@ -256,7 +282,7 @@ async def test_a_port_in_use_is_an_event_and_harms_nothing_else(cluster: Cluster
 
         await eventually(told, within=60, what="an event on the service")
         assert await ask(node.host.address)
-        assert await ask(cluster.nodes[1].host.address, 8766)
+        await served(cluster.nodes[1].host, within=60, port=8766)
     finally:
         held.kill()
         await held.wait()
@@ -287,12 +313,14 @@ async def test_nobody_but_a_verified_machine_sees_anything(cluster: Cluster) -> 
 async def test_the_host_keeps_containers_that_are_not_ours(cluster: Cluster) -> None:
     host = cluster.nodes[2].host
     foreign = await host.docker("run", "-d", "--name", "foreign", "sampan-test/busybox:1", "sleep", "600")
-    before = len(await containers_of(host))
-    cluster.nodes[2].kill_agent()
-    await cluster.wait_ready("node3")
-    assert await host.docker("inspect", "-f", "{{.Id}} {{.State.Running}}", "foreign") == f"{foreign} true"
-    assert len(await containers_of(host)) == before
-    await host.docker("rm", "-f", "foreign")
+    try:
+        before = await containers_of(host)
+        await another_agent(cluster, cluster.nodes[2], cluster.nodes[2].kill_agent())
+        await cluster.wait_ready("node3")
+        assert await host.docker("inspect", "-f", "{{.Id}} {{.State.Running}}", "foreign") == f"{foreign} true"
+        assert await containers_of(host) == before
+    finally:
+        await host.docker("rm", "-f", "foreign")
 
 
 async def test_grpcurl_lists_describes_and_calls(cluster: Cluster) -> None:
@@ -312,7 +340,7 @@ async def test_grpcurl_lists_describes_and_calls(cluster: Cluster) -> None:
     assert made["outcome"] == "CREATED"
     listed = json.loads(await grpcurl("-d", '{"kind": "pods"}', address, "sampan.v1.ControlPlane/List"))
     assert "curled" in {item["pod"]["metadata"]["name"] for item in listed["items"]}
-    watching = ["-max-time", "2", "-d", '{"kind": "po", "fieldSelector": "metadata.name=curled"}']
+    watching = ["-max-time", "8", "-d", '{"kind": "po", "fieldSelector": "metadata.name=curled"}']
     with pytest.raises(CommandFailed) as ended:  # a watch has no end of its own
         await grpcurl(*watching, address, "sampan.v1.ControlPlane/Watch")
     assert '"type": "ADDED"' in ended.value.stdout

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.e2e.manifests import WEB
 from tests.e2e.support import (
+    another_agent,
     answers,
     ask,
     containers_of,
@@ -70,8 +71,9 @@ async def test_master_dead_for_long(cluster: Cluster) -> None:
         await asyncio.sleep(max(0.0, MASTER_AWAY_SECONDS - (time.monotonic() - start)))
         await cluster.master.start()
         await cluster.wait_ready(within=60)
-    # The container that was killed takes its own open connections with it, nothing else may fail.
-    assert len(crashed) <= 1, crashed
+    # The container that was killed takes its own open connections with it, of each host's visitor one at most;
+    # nothing else may fail.
+    assert len(crashed) <= len(cluster.nodes), crashed
     assert requests.failed[len(crashed) :] == []
     assert requests.count > 200
     after = {node.name: await running(node.host) for node in cluster.nodes}
@@ -84,12 +86,7 @@ async def test_agent_killed(cluster: Cluster) -> None:
     node = cluster.nodes[1]
     before = await running(node.host)
     async with stream(*(n.host for n in cluster.nodes)) as requests:
-        (was,) = node.kill_agent()
-
-        async def back() -> bool:
-            return bool(set(node.pids("agent")) - {was})
-
-        await eventually(back, within=60, what="the supervisor starts another agent")
+        await another_agent(cluster, node, node.kill_agent())
         await cluster.wait_ready(node.name)
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -105,12 +102,14 @@ async def test_everything_of_sampan_killed_on_a_node_and_started_again(cluster: 
     """Supervisor, agent and proxy die at once; the pods run on, and are adopted."""
     node = cluster.nodes[2]
     before = await running(node.host)
+    agents = node.pids("agent")
     await node.kill()
     assert await running(node.host) == before
     with pytest.raises(OSError):
         await ask(node.host.address)
     node.start()
     await eventually(lambda: ask(node.host.address), within=60, what="the proxy serves again")
+    await another_agent(cluster, node, agents)
     await cluster.wait_ready(node.name)
     assert await running(node.host) == before
 

@@ -11,6 +11,7 @@ import platform
 import re
 import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ async def test_an_example_comes_to_the_state_that_its_page_describes(cluster: Cl
 
     pod = await eventually(there, within=90, what=f"{case.pod} {case.phase}", every=0.3)
     if case.restarts is not None:
-        assert all(s["restartCount"] == case.restarts for s in pod["status"].get("containerStatuses", []))
+        restarts = [s["restartCount"] for s in pod["status"].get("containerStatuses", [])]
+        assert set(restarts) <= {case.restarts}, (pod["status"], await cluster.sampan("events", "-n", case.where))
     if case.phase == "Succeeded":
         ended = [s["state"]["terminated"] for s in pod["status"]["containerStatuses"]]
         assert all(state["exitCode"] == 0 and state["reason"] == "Completed" for state in ended)
@@ -136,7 +138,14 @@ async def test_an_example_comes_to_the_state_that_its_page_describes(cluster: Cl
         await eventually(said, within=60, what=f"the log of {case.pod} {container}", every=0.3)
     command, printed = case.inside
     if command:
-        assert printed in await inside(cluster, pod, command)
+
+        async def prints() -> bool:
+            text = await inside(cluster, pod, command)
+            assert printed in text, text[:600]
+            return True
+
+        # A container without a probe is ready before its server listens.
+        await eventually(prints, within=60, what=f"{case.pod} prints {printed!r}", every=0.3)
 
 
 async def inside(cluster: Cluster, pod: dict[str, Any], command: str) -> str:
@@ -173,12 +182,25 @@ async def test_the_pages_of_the_workloads_hold(cluster: Cluster) -> None:
     for file, service, page in pages:
         (found,) = await cluster.get("service", service, "-n", file.where)
         url = f"http://{found['spec']['clusterIP']}:{found['spec']['ports'][0]['port']}/"
-        assert page in await cluster.nodes[0].host.run(["curl", "-sf", "-m", "5", url])
+
+        async def served(url: str = url, page: str = page) -> bool:
+            return page in await cluster.nodes[0].host.run(["curl", "-sf", "-m", "25", url])
+
+        await eventually(served, within=90, what=f"{service} answers {page!r}", every=0.3)
     (pod, *_) = await cluster.get("pods", "-n", WORKLOADS[5].where)
-    said = await cluster.sampan("logs", pod["metadata"]["name"], "-n", WORKLOADS[5].where)
-    assert "My preferred sport is football" in said
-    (budget,) = await cluster.get("pdb", "zk-pdb", "-n", WORKLOADS[1].where)
-    assert budget["spec"]["maxUnavailable"] == 1 and budget["status"]["expectedPods"] == 0
+
+    async def logged() -> bool:
+        said = await cluster.sampan("logs", pod["metadata"]["name"], "-n", WORKLOADS[5].where)
+        return "My preferred sport is football" in said
+
+    await eventually(logged, within=60, what="the sport is logged", every=0.3)
+
+    async def counted() -> bool:
+        (budget,) = await cluster.get("pdb", "zk-pdb", "-n", WORKLOADS[1].where)
+        assert budget["spec"]["maxUnavailable"] == 1 and budget["status"]["expectedPods"] == 0
+        return True
+
+    await eventually(counted, within=60, what="the budget counts", ignore=(AssertionError, KeyError))
 
 
 async def test_a_job_computes_pi(cluster: Cluster) -> None:
@@ -187,7 +209,7 @@ async def test_a_job_computes_pi(cluster: Cluster) -> None:
         conditions = {c["type"]: c["status"] for c in job["status"].get("conditions", [])}
         return conditions.get("Complete") == "True" and job["status"]["succeeded"] == 1
 
-    await eventually(complete, within=60, what="the job is complete", every=0.3)
+    await eventually(complete, within=120, what="the job is complete", every=0.3)
     (pod,) = await cluster.get("pods", "-n", space(JOB), "-l", "job-name=pi")
     said = await cluster.sampan("logs", pod["metadata"]["name"], "-n", space(JOB))
     assert said.startswith(_PI) and len(said.strip()) == 1001
@@ -208,7 +230,11 @@ async def test_an_init_container_brings_the_page(cluster: Cluster) -> None:
     pod = await eventually(there, within=90, what="it runs", every=0.3)
     (first,) = pod["status"]["initContainerStatuses"]
     assert first["state"]["terminated"]["reason"] == "Completed"
-    assert "Welcome to nginx!" in await inside(cluster, pod, "wget -qO- localhost")
+
+    async def page() -> bool:
+        return "Welcome to nginx!" in await inside(cluster, pod, "wget -qO- localhost")
+
+    await eventually(page, within=60, what="its page", every=0.3)
 
 
 async def test_labels_zones_and_taints_say_where(cluster: Cluster) -> None:
@@ -311,9 +337,14 @@ async def test_liveness_probes_do_what_their_pages_say(cluster: Cluster) -> None
     what = "HTTP probe failed with statuscode: 404"
     await eventually(lambda: told(cluster, http_case.pod, http_case.where, what), within=90, what=what, every=0.5)
     await eventually(restarted, within=150, what="the container is restarted", every=0.5)
-    said = await cluster.sampan("describe", "pod", exec_case.pod, "-n", exec_case.where)
-    assert "Liveness probe failed: cat: can't open '/tmp/healthy'" in said
-    assert "Container liveness failed liveness probe, will be restarted" in said
+    for what in (
+        "Liveness probe failed: cat: can't open '/tmp/healthy'",
+        "Container liveness failed liveness probe, will be restarted",
+    ):
+        await eventually(partial(told, cluster, exec_case.pod, exec_case.where, what), within=60, what=what)
     (pod,) = await cluster.get("pod", grpc_case.pod, "-n", grpc_case.where)
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
-    assert "Unhealthy" not in await cluster.sampan("describe", "pod", grpc_case.pod, "-n", grpc_case.where)
+    page = await cluster.sampan("describe", "pod", grpc_case.pod, "-n", grpc_case.where)
+    unhealthy = [line for line in page.splitlines() if "Unhealthy" in line]
+    # The manifest gives an answer one second, which a busy machine may not have; no other fault is found.
+    assert all("did not complete within" in line for line in unhealthy), unhealthy

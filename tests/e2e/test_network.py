@@ -31,7 +31,7 @@ from tests.e2e.networks import (
     ways,
 )
 from tests.e2e.support import ask, ready_pods, stream
-from tests.harness import Cluster, eventually
+from tests.harness import Cluster, Host, eventually
 from tests.harness.commands import CommandFailed, run
 from tests.harness.parts import BIN, Node, clean_environment
 
@@ -57,17 +57,20 @@ def once(request: pytest.FixtureRequest) -> None:
 
 
 async def test_the_way_to_each_node_is_found(cluster: Cluster, once: None) -> None:
-    found = {name: ways(await network_of(cluster, name)) for name in NODES}
-    assert found == {
-        "node1": {"node2": "direct", "node3": "vxlan"},
-        "node2": {"node1": "direct", "node3": "vxlan"},
-        "node3": {"node1": "vxlan", "node2": "vxlan"},
-    }
+    async def found() -> bool:
+        told = {name: await network_of(cluster, name) for name in NODES}
+        assert {name: ways(one) for name, one in told.items()} == {
+            "node1": {"node2": "direct", "node3": "vxlan"},
+            "node2": {"node1": "direct", "node3": "vxlan"},
+            "node3": {"node1": "vxlan", "node2": "vxlan"},
+        }
+        assert not any(one["problems"] for one in told.values()), told
+        return True
+
+    await eventually(found, within=60, what="every node knows the others, and has no problems")
     table = await cluster.sampan("node", "network", "node1")
     for word in ("vxlan", "SAMPAN-FORWARD", "10.96.0.0/16", "MASQUERADE", "node3"):
         assert word in table
-    told = await network_of(cluster, "node1")
-    assert told["problems"] == []
 
 
 async def test_pods_see_each_others_own_addresses(cluster: Cluster, once: None) -> None:
@@ -83,10 +86,15 @@ async def test_everybody_reaches_the_service(cluster: Cluster) -> None:
     for name in NODES:
         host = cluster.node(name).host
         assert await sees(host, f"web-{name}", "http://10.96.7.7/") in pods
-        from_host = {(await host.run(["curl", "-sS", "-m", "5", "http://10.96.7.7/"])).strip() for _ in range(9)}
-        assert from_host == pods, "the node itself, over all endpoints"
-        from_outside = {await ask(host.address, NODE_PORT) for _ in range(9)}
-        assert from_outside == pods
+
+        async def all_answer(host: Host = host) -> bool:
+            from_host = {(await host.run(["curl", "-sS", "-m", "15", "http://10.96.7.7/"])).strip() for _ in range(9)}
+            from_outside = {await ask(host.address, NODE_PORT) for _ in range(9)}
+            assert (from_host, from_outside) == (pods, pods)
+            return True
+
+        # A node hears of a pod a moment after it is ready.
+        await eventually(all_answer, within=60, what="the node itself and others outside reach all endpoints")
 
 
 async def test_a_pod_reaches_itself_through_its_service(cluster: Cluster) -> None:
@@ -100,9 +108,10 @@ async def test_a_node_speaks_through_the_tunnel_as_its_pods_gateway(cluster: Clu
     told = await network_of(cluster, "node1")
     gateway, host = told["podNetwork"]["gateway"], cluster.node("node1").host
     for url in ("http://10.96.7.10/cgi-bin/who", f"http://{host.address}:8767/cgi-bin/who"):
-        seen = await host.run(["curl", "-sS", "-m", "5", url])
+        curl = partial(host.run, ["curl", "-sS", "-m", "15", url])
+        seen = await eventually(curl, within=60, what=f"{url} answers")
         assert gateway in seen, url
-    seen = await run(["curl", "-sS", "-m", "5", f"http://{host.address}:8767/cgi-bin/who"])
+    seen = await run(["curl", "-sS", "-m", "15", f"http://{host.address}:8767/cgi-bin/who"])
     assert gateway in seen
 
 
@@ -122,7 +131,7 @@ async def test_each_client_stays_with_its_pod(cluster: Cluster, mode: str) -> No
         first = await sees(host, f"web-{name}", "http://10.96.7.9/")
         for _ in range(3):
             assert await fetch(host, f"web-{name}", "http://10.96.7.9/") == first in pods, "a pod"
-        assert len({await host.run(["curl", "-sS", "-m", "5", "http://10.96.7.9/"]) for _ in range(4)}) == 1, "a node"
+        assert len({await host.run(["curl", "-sS", "-m", "15", "http://10.96.7.9/"]) for _ in range(4)}) == 1, "a node"
         assert len({await ask(host.address, 8766) for _ in range(4)}) == 1, "a client outside"
 
 
@@ -198,18 +207,21 @@ async def test_host_ports_and_pods_in_the_nodes_network(cluster: Cluster) -> Non
     )
     assert answer == "published"
     # On one address alone, where the pod says so.
-    assert await ask(third.address, BOUND_PORT) == "published"
-    assert (await third.run(["curl", "-sS", "-m", "5", f"http://127.0.0.1:{INNER_PORT}/"])).strip() == "published"
+    bound_port = partial(ask, third.address, BOUND_PORT)
+    assert await eventually(bound_port, within=60, what="the port of one address answers") == "published"
+    inner = partial(third.run, ["curl", "-sS", "-m", "15", f"http://127.0.0.1:{INNER_PORT}/"])
+    assert (await eventually(inner, within=60, what="the port on loopback answers")).strip() == "published"
     with pytest.raises(OSError):
         await ask(third.address, INNER_PORT)
     with pytest.raises(CommandFailed):
-        await third.run(["curl", "-sS", "-m", "5", f"http://127.0.0.1:{BOUND_PORT}/"])
+        await third.run(["curl", "-sS", "-m", "15", f"http://127.0.0.1:{BOUND_PORT}/"])
     with pytest.raises(OSError):
         await ask(second.address, HOST_PORT)
     (joined,) = await cluster.get("pods", "joined")
     assert joined["status"]["podIP"] == joined["status"]["hostIP"] == second.address
     assert joined["spec"]["containers"][0]["ports"][0]["hostPort"] == OWN_PORT
-    assert await ask(second.address, OWN_PORT) == "node2", "it has the node's name"
+    own_port = partial(ask, second.address, OWN_PORT)
+    assert await eventually(own_port, within=60, what="it listens") == "node2", "it has the node's name"
     # Both are taken: a second pod of the kind finds no room there, and is told why.
     await cluster.apply(pod("late", "node2", app="late", port=OWN_PORT, host=True))
     told = await eventually(lambda: described(cluster, "late"), within=60, what="the pod that does not fit is told why")
@@ -265,12 +277,18 @@ async def test_the_link_is_cut_and_comes_back(cluster: Cluster, request: pytest.
             return not (await cluster.ready())["node3"]
 
         await eventually(away, within=60, what="node3 is not Ready", every=0.2)
+
+        async def two_left() -> bool:
+            return {await ask(first.address, NODE_PORT) for _ in range(9)} == {"web-node1", "web-node2"}
+
+        # The node hears of it a moment later; until then the kernel's data plane asks the one that is away, too.
+        await eventually(two_left, within=120, what="the pod that is away is asked no more")
         async with stream(first) as seen:
             for _ in range(5):
                 assert await ask(first.address, NODE_PORT) in ("web-node1", "web-node2")
         assert seen.failed == []
         # The far node serves on by itself. In the kernel nobody tries the next endpoint: one of three is its own.
-        one = "curl -sS -m 4 http://10.96.7.7/"
+        one = "curl -sS -m 10 http://10.96.7.7/"
         asked = f"{one} & {one} & {one} & wait" if "nftables" in request.node.name else one
         assert "web-node3" in await third.run(["sh", "-c", asked], check=False)
     finally:

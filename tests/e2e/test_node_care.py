@@ -49,10 +49,14 @@ async def test_a_node_short_of_memory() -> None:
         assert "node.kubernetes.io/memory-pressure" in {taint["key"] for taint in node["spec"]["taints"]}
         pressed = next(one for one in node["status"]["conditions"] if one["type"] == "MemoryPressure")
         assert (pressed["status"], pressed["reason"]) == ("True", "KubeletHasInsufficientMemory")
-        told = {event["reason"] for event in await cluster.get("events", "-A")}
-        assert {"EvictionThresholdMet", "Evicted"} <= told
+        await eventually(lambda: _told(cluster), within=60, what="both events")
         (short.data / _READINGS).unlink()
         await eventually(lambda: _untainted(cluster), within=90, what="node1 takes pods again")
+
+
+async def _told(cluster: Cluster) -> bool:
+    told = {event["reason"] for event in await cluster.get("events", "-A")}
+    return {"EvictionThresholdMet", "Evicted"} <= told
 
 
 async def _spread(cluster: Cluster) -> list[dict[str, Any]]:

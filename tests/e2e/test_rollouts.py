@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
 
-from tests.e2e.load import Load, deployment, steady
+from tests.e2e.load import PORT, Load, deployment, steady
 from tests.e2e.standins import named, why_not
-from tests.e2e.support import ask, containers_of, pods, ready, ready_pods
+from tests.e2e.support import ask, containers_of, pods, ready, ready_pods, served
 from tests.harness import BUSYBOX, Cluster, eventually
 from tests.harness.commands import CommandFailed
 
@@ -96,18 +97,20 @@ spec:
         imagePullPolicy: IfNotPresent
         command: [sleep, "100000"]
 """
-# A rollout that goes nowhere for this long has failed.
-DEADLINE = 5
+# A rollout that goes nowhere for this long has failed. A bad one has had its reason long before; one of good pods, on
+# a machine that is busy, must not have failed.
+BAD_DEADLINE, GOOD_DEADLINE = 15, 600
 
 
 def workload(bad: Bad, container: str) -> str:
+    deadline = GOOD_DEADLINE if container == GOOD else BAD_DEADLINE
     return f"""
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: {bad.name}, annotations: {bad.annotations}}}
 spec:
   replicas: 2
-  progressDeadlineSeconds: {DEADLINE}
+  progressDeadlineSeconds: {deadline}
   selector: {{matchLabels: {{app: {bad.name}}}}}
   template:
     metadata: {{labels: {{app: {bad.name}}}}}
@@ -133,44 +136,42 @@ async def cluster() -> AsyncIterator[Cluster]:
         await made.apply(deployment(PYTHON, REPLICAS, 1, 0) + "---" + BUDGET)
         await made.sampan("rollout", "status", "deployment/steady", timeout=90)
         await ready_pods(made, REPLICAS, within=90, selector=SELECTOR)
+        for node in made.nodes:
+            # From here on every request has to succeed, at every node.
+            await served(node.host, port=PORT)
         yield made
 
 
 async def flowing(load: Load) -> bool:
-    """Requests succeed; what failed before the first tables were complete does not count."""
     await asyncio.sleep(0)
-    done = load.asked > 50
-    if done:
-        load.failed.clear()
-        load.when.clear()
-    return done
+    return load.asked > 50
 
 
 async def test_rolling_updates_fail_no_request(cluster: Cluster) -> None:
-    before = {pod["metadata"]["uid"] for pod in await pods(cluster, SELECTOR)}
+    before = {pod["metadata"]["uid"] for pod in await ready_pods(cluster, REPLICAS, selector=SELECTOR)}
     async with steady([node.host.address for node in cluster.nodes], rate=RATE) as load:
         await eventually(lambda: flowing(load), within=90, what="requests flow")
         for version in range(1, UPDATES + 1):
             load.phase = f"update {version}"
             text = deployment(PYTHON, REPLICAS, 1, version)
-            said = await cluster.sampan("apply", "--wait", "-f", "-", input=text, timeout=90)
+            said = await cluster.sampan("apply", "--wait", "-f", "-", input=text, timeout=180)
             assert 'deployment "steady" successfully rolled out' in said
-            now = {pod["metadata"]["uid"] for pod in await pods(cluster, SELECTOR) if ready(pod)}
-            assert len(now) == REPLICAS and not now & before
+            now = {pod["metadata"]["uid"] for pod in await ready_pods(cluster, REPLICAS, selector=SELECTOR)}
+            assert not now & before
             before = now
     assert load.asked > 500
     assert not load.failed, (dict(load.failed), load.when)
 
 
 async def test_a_drained_node_fails_no_request(cluster: Cluster) -> None:
-    victim = "node2"
-    here = [pod for pod in await pods(cluster, SELECTOR) if ready(pod) and pod["spec"]["nodeName"] == victim]
-    assert here, "pods of one workload spread over the nodes"
+    found = await ready_pods(cluster, REPLICAS, selector=SELECTOR)
+    victim = Counter(pod["spec"]["nodeName"] for pod in found).most_common(1)[0][0]
+    here = [pod for pod in found if pod["spec"]["nodeName"] == victim]
     async with steady([node.host.address for node in cluster.nodes], rate=RATE) as load:
         await eventually(lambda: flowing(load), within=90, what="requests flow")
         said = await cluster.sampan("drain", victim, timeout=120)
         assert all(pod["metadata"]["name"] in said for pod in here)
-        found = await ready_pods(cluster, REPLICAS, within=60, selector=SELECTOR)
+        found = await ready_pods(cluster, REPLICAS, selector=SELECTOR)
         assert all(pod["spec"]["nodeName"] != victim for pod in found)
         await cluster.sampan("uncordon", victim)
     assert not load.failed, (dict(load.failed), load.when)
@@ -205,7 +206,7 @@ async def test_daemons_roll_on_every_node_and_back(cluster: Cluster) -> None:
     # One that can't start stops the rollout at maxUnavailable: the other nodes keep what they have.
     bad = DAEMONS.replace(f"image: {BUSYBOX}", "image: 127.0.0.1:9/missing:1")
     before = await commands(cluster, selector)
-    error = await refused(cluster, "apply", "--wait", "--timeout=10s", "-f", "-", input=bad)
+    error = await refused(cluster, "apply", "--wait", "--timeout=30s", "-f", "-", input=bad)
     assert error.code == 3 and re.search(r"(ErrImagePull|ImagePullBackOff)", error.stderr), error
     assert len((await commands(cluster, selector)).keys() & before.keys()) == len(before) - 1
     await cluster.sampan("rollout", "undo", name)
@@ -249,7 +250,7 @@ async def harmless(cluster: Cluster, bad: Bad) -> None:
     else:
         assert "rollout undo" in first
         await cluster.sampan("rollout", "undo", f"deployment/{bad.name}")
-        await cluster.sampan("rollout", "status", f"deployment/{bad.name}", timeout=60)
+        await cluster.sampan("rollout", "status", f"deployment/{bad.name}", timeout=120)
     now = {pod["metadata"]["name"] for pod in await ready_pods(cluster, 2, selector=selector)}
     assert now == before
     assert await running(cluster, now) == ids

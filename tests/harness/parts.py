@@ -145,14 +145,15 @@ class Node:
         return not any(self.pids(part) for part in _WORDS)
 
     def pids(self, part: str) -> list[int]:
-        """The processes of `part` ("agent" or "proxy") on this host."""
-        found = []
+        """The processes of `part` ("agent" or "proxy") on this host; of the agent that is one, or none."""
+        parents: dict[int, int] = {}
         for pid in sorted(pids_in_netns(self.host.netns)):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
                 if process.status() != psutil.STATUS_ZOMBIE and _is(part, process.cmdline()):
-                    found.append(pid)
-        return found
+                    parents[pid] = process.ppid()
+        # A command that the agent runs has the agent's own words until it has become that command.
+        return [pid for pid, parent in parents.items() if part != "agent" or parent not in parents]
 
     def kill_agent(self) -> list[int]:
         """SIGKILL to the agent; the supervisor starts another. Returns the pids that were killed."""

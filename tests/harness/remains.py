@@ -67,6 +67,14 @@ async def kill_recorded_containerd(file: Path) -> None:
     _remove(file)
 
 
+async def forget_slow_containerd(file: Path) -> None:
+    """The same for one that took so long to start that its dockerd asked it for its stacks, and gave up."""
+    with contextlib.suppress(OSError):
+        stacks = Path("/tmp") / f"containerd.{_content(file).strip()}.stacks.log"
+        await kill_recorded_containerd(file)
+        _remove(stacks)
+
+
 def _content(file: Path) -> str:
     return file.read_text()
 

@@ -97,7 +97,7 @@ async def test_a_daemon_set_follows_the_nodes_and_their_taints(cluster: Whole) -
             cluster.places() == ["node-1", "node-2", "node-3"]
             and {pod.spec.containers[0].image for pod in cluster.pods()} == {"busybox:2"}
         ),
-        30,
+        90,
     )
     await eventually(lambda: cluster.get("DaemonSet", "logs").status.updatedNumberScheduled == 3)
 
@@ -137,7 +137,7 @@ async def test_jobs_run_to_their_end_and_are_counted(cluster: Whole) -> None:
         status = cluster.get("Job", name).status
         return next((c.reason or "yes" for c in status.conditions if c.type == kind and c.status == "True"), "")
 
-    await eventually(lambda: bool(held("good", "Complete")), 40)
+    await eventually(lambda: bool(held("good", "Complete")), 60)
     status = cluster.get("Job", "good").status
     assert (status.succeeded, status.failed, status.completedIndexes) == (6, 0, "0-5")
     await eventually(lambda: held("bad", "Failed") == "BackoffLimitExceeded", 60)
@@ -191,7 +191,7 @@ async def test_evictions_never_take_more_than_the_budget_allows(cluster: Whole) 
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(count())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while on := [pod for pod in cluster.pods() if pod.spec.nodeName == "node-1"]:
                     for pod in on:
                         with contextlib.suppress(BudgetExhausted):

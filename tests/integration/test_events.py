@@ -30,7 +30,7 @@ async def test_a_crashing_container_and_its_node_are_told(tmp_path: Path) -> Non
 
         wanted = {("Normal", reason) for reason in ("Pulling", "Pulled", "Created", "Started")}
         await eventually(lambda: reasons("Pod", "looping") >= {*wanted, ("Warning", "BackOff")}, 60)
-        assert ("Normal", "NodeReady") in reasons("Node", "n1")
+        await eventually(lambda: ("Normal", "NodeReady") in reasons("Node", "n1"))
 
         node.script.down = True
-        await eventually(lambda: ("Warning", "NodeNotReady") in reasons("Node", "n1"), 40)
+        await eventually(lambda: ("Warning", "NodeNotReady") in reasons("Node", "n1"), 60)

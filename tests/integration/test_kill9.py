@@ -79,7 +79,7 @@ async def watch(book: Book, stub: ControlPlaneAsyncStub, start: str) -> None:
 async def listed(stub: ControlPlaneAsyncStub) -> tuple[dict[str, int], dict[str, int], int]:
     """Every ConfigMap's value and revision, and the revision of the list."""
     request = pb.ListRequest(kind="ConfigMap", namespace="default", limit=1000)
-    answer = await stub.List(request, timeout=20, wait_for_ready=True)
+    answer = await stub.List(request, timeout=90, wait_for_ready=True)
     maps = [item.configmap for item in answer.items if item.configmap.metadata.name.startswith("w")]
     values = {m.metadata.name: int(m.data["v"]) for m in maps}
     revisions = {m.metadata.name: int(m.metadata.resourceVersion) for m in maps}

@@ -75,7 +75,7 @@ class Whole(Cluster):
         async def idle() -> bool:
             return not any([await node.engine.containers() for node in self._nodes.values()])
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not await idle():
                 await asyncio.sleep(0.05)
 
@@ -130,7 +130,7 @@ async def returned(before: Counter[str]) -> None:
         return not grown
 
     with contextlib.suppress(AssertionError, TimeoutError):
-        await eventually(so, 30)
+        await eventually(so, 60)
     assert not grown, f"before and now: {grown}"
 
 
@@ -193,7 +193,7 @@ async def join_and_leave(cluster: Whole, turn: int) -> None:
         await cluster.resources.delete("Node", "", name)
     await cluster.none_left("Pod")
     dispatcher = cluster.master.dispatcher
-    await eventually(lambda: list(dispatcher.nodes) == ["node-0"] == dispatcher._index.nodes(), 60)
+    await eventually(lambda: list(dispatcher.nodes) == ["node-0"] == dispatcher._index.nodes(), 120)
 
 
 async def test_nodes_that_leave_for_good_leave_nothing(cluster: Whole) -> None:
@@ -229,15 +229,15 @@ async def test_sessions_and_streams_give_their_descriptors_back(cluster: Whole) 
             )
 
     await churn(2)
-    await eventually(lambda: not len(dispatcher.streams), 30)
+    await eventually(lambda: not len(dispatcher.streams), 60)
     open_before, before = descriptors(os.getpid()), held()
     await churn(8)
-    await eventually(lambda: not len(dispatcher.streams), 30)
+    await eventually(lambda: not len(dispatcher.streams), 60)
 
     def back() -> bool:
         return descriptors(os.getpid()).total() <= open_before.total() + 2
 
     with contextlib.suppress(AssertionError, TimeoutError):
-        await eventually(back, 30)
+        await eventually(back, 60)
     assert back(), f"before {open_before}, now {descriptors(os.getpid())}"
     await returned(before)

@@ -24,7 +24,9 @@ from tests.integration.simulated import SimulatedNode, eventually
 
 ROOT = Path(__file__).parents[2]
 
-DEADLINE = 3
+# A rollout that goes nowhere for this long has failed. A bad one has had its reason long before; one of good pods, on
+# a machine that is busy, must not have failed.
+BAD_DEADLINE, GOOD_DEADLINE = 5, 600
 AUTOMATIC = "annotations: {sampan.dev/auto-rollback: 'true'}"
 
 
@@ -115,7 +117,7 @@ class Rollouts:
         return process.returncode, out.decode(), err.decode()
 
     async def apply(self, manifest: str, *args: str) -> tuple[int, str, str]:
-        return await self.sampan("apply", "-f", "-", "--wait", "--timeout=60s", *args, stdin=manifest)
+        return await self.sampan("apply", "-f", "-", "--wait", "--timeout=90s", *args, stdin=manifest)
 
     async def serving(self) -> dict[str, str]:
         """Container ids of the good template's pods that run, by pod."""
@@ -134,7 +136,9 @@ class Rollouts:
 
 
 def web(image: str = "web:1", *, probe: str = "ok", cpu: str = "10m") -> str:
-    """Three replicas, never fewer, whose rollout has failed after a few seconds."""
+    """Three replicas, never fewer, whose rollout has failed after a few seconds if it can't succeed."""
+    good = (probe, cpu) == ("ok", "10m") and image in ("web:1", "web:2")
+    deadline = GOOD_DEADLINE if good else BAD_DEADLINE
     return textwrap.dedent(
         f"""
         apiVersion: apps/v1
@@ -144,7 +148,7 @@ def web(image: str = "web:1", *, probe: str = "ok", cpu: str = "10m") -> str:
           annotations: {{}}
         spec:
           replicas: 3
-          progressDeadlineSeconds: {DEADLINE}
+          progressDeadlineSeconds: {deadline}
           strategy: {{rollingUpdate: {{maxSurge: 1, maxUnavailable: 0}}}}
           selector: {{matchLabels: {{app: web}}}}
           template:
@@ -185,7 +189,7 @@ async def test_good_and_bad_updates(cluster: Rollouts) -> None:
         assert code == 3 and word in err.splitlines()[0], err
         assert await cluster.serving() == before, what
         assert (await cluster.sampan("rollout", "undo", "deployment/web"))[1] == "deployment.apps/web rolled back\n"
-        code, out, err = await cluster.sampan("rollout", "status", "deploy/web", "--timeout=30s")
+        code, out, err = await cluster.sampan("rollout", "status", "deploy/web", "--timeout=90s")
         assert (code, out.splitlines()[-1]) == (0, 'deployment "web" successfully rolled out'), err
         assert await cluster.serving() == before, what
     for name in ("a crash", "too big a request"):
@@ -206,7 +210,7 @@ async def test_steering_a_rollout(cluster: Rollouts) -> None:
     code, out, err = await cluster.sampan("rollout", "undo", "deployment/web")
     assert code == 1 and "paused" in err
     assert (await cluster.sampan("rollout", "resume", "deployment/web"))[0] == 0
-    code, out, err = await cluster.sampan("rollout", "status", "deployment/web", "--timeout=60s")
+    code, out, err = await cluster.sampan("rollout", "status", "deployment/web", "--timeout=90s")
     assert code == 0, (out, err)
     code, out, err = await cluster.sampan("rollout", "history", "deployment/web")
     assert [line.split() for line in out.splitlines()[1:]] == [
@@ -219,9 +223,11 @@ async def test_steering_a_rollout(cluster: Rollouts) -> None:
     code, out, err = await cluster.sampan("rollout", "undo", "deployment/web", "--to-revision=9")
     assert code == 1 and "no revision 9" in err
     assert (await cluster.sampan("rollout", "restart", "deployment/web"))[1] == "deployment.apps/web restarted\n"
-    assert (await cluster.sampan("rollout", "status", "deployment/web", "--timeout=60s"))[0] == 0
+    assert (await cluster.sampan("rollout", "status", "deployment/web", "--timeout=90s"))[0] == 0
     assert (await cluster.sampan("scale", "deployment/web", "--replicas=5"))[1] == "deployment.apps/web scaled\n"
-    assert (await cluster.sampan("wait", "deploy/web", "--for=jsonpath={.status.availableReplicas}=5"))[0] == 0
+    assert (
+        await cluster.sampan("wait", "deploy/web", "--for=jsonpath={.status.availableReplicas}=5", "--timeout=90s")
+    )[0] == 0
     out = (await cluster.sampan("get", "all"))[1]
     assert "deployment.apps/web" in out and "5/5" in out and "replicaset.apps/web-" in out
     page = (await cluster.sampan("describe", "deployment", "web"))[1]
@@ -241,7 +247,7 @@ async def test_a_replication_controller_pod_by_pod(cluster: Rollouts) -> None:
     code, out, err = await cluster.apply("\n".join(lines))
     assert code == 0, err
     before = await cluster.serving()
-    code, out, err = await cluster.sampan("rolling-update", "web", "--image=web:2", "--timeout=60s")
+    code, out, err = await cluster.sampan("rolling-update", "web", "--image=web:2", "--timeout=90s")
     assert code == 0 and "pods are of an older template" in out, (out, err)
     assert len(before) == 3 and not await cluster.serving()
     with Client(cluster.address) as client:

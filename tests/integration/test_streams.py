@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import BadRequest, NotFound, Unavailable
+from master.dispatcher import dispatcher as master_dispatcher
 from master.dispatcher import streams as master_streams
 from master.dispatcher.streams import NodeStream
 from node_agent.runtime.script import Answer, Asked
@@ -96,6 +97,7 @@ async def test_a_commands_output_input_and_exit_code(cluster: Cluster) -> None:
 async def test_a_slow_reader_holds_up_itself_only(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     # Master, agent and flood are one process here: on a busy machine its heartbeats are late, which is not the point.
     monkeypatch.setattr(master_streams, "SILENT_PERIODS", 60)
+    monkeypatch.setattr(master_dispatcher, "LAPSE_PERIODS", 60)
     _, pod = await pod_on(cluster)
     streams, session = cluster.master.dispatcher.streams, cluster.master.dispatcher.sessions.of("node-1")
     async with streams.open("node-1", execs(pod, "flood"), "") as slow:

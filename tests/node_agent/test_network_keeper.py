@@ -134,11 +134,13 @@ async def test_peers_of_the_disk_are_routed_to_at_once_and_unknown_ones_left_alo
     network, events = Kept(), list[agent_pb2.AgentEvent]()
     known: list[agent_pb2.PeerNode] | None = None
     async with running(network, lambda: known, events) as keeper:
-        await until(lambda: network.told == [None])
+        await until(lambda: bool(network.told))
+        assert not any(network.told)
         known = NODES
         keeper.peers_changed.set()
-        await until(lambda: len(network.told) == 2)
-    assert network.told[1] == (Peer("n2", "10.0.0.2", "10.244.2.0/24", "direct"),)
+        await until(lambda: any(network.told))
+    # It looks after them every now and then, too.
+    assert set(network.told) == {None, (Peer("n2", "10.0.0.2", "10.244.2.0/24", "direct"),)}
     assert events == []
 
 
@@ -146,7 +148,8 @@ async def test_what_fails_is_tried_again_and_told() -> None:
     network, events = Kept(), list[agent_pb2.AgentEvent]()
     network.fails = 1
     async with running(network, lambda: NODES, events):
-        await until(lambda: len(network.told) == 2 and len(events) == 2)
+        await until(lambda: len(events) >= 2)
+    assert len(network.told) >= 2
     assert "no netlink today" in events[0].message and events[0].type == "Warning"
     assert events[1].reason == "NetworkRepaired"
 

@@ -92,7 +92,7 @@ async def test_a_stream_that_ended_while_there_was_nothing_to_say_begins_a_new_s
     link, tasks = MasterLink(f"127.0.0.1:{port}", Node()), Tasks("test")
     running = tasks.start("link", link.run())
     try:
-        await eventually(lambda: running.done() or servicer.sessions >= 3, 20)
+        await eventually(lambda: running.done() or servicer.sessions >= 3, 60)
         assert not running.done(), "the agent ended"
     finally:
         await tasks.close()

@@ -92,7 +92,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     yield made
     for process in made.supervisors:
         process.kill()
-        process.wait(15)
+        process.wait(90)
     for name in ("agent", "proxy"):
         for pid in pids(tmp_path, name):
             os.kill(pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_sigterm_ends_both(node: Node) -> None:
     process = node.start()
     node.one("agent"), node.one("proxy")
     process.send_signal(signal.SIGTERM)
-    process.wait(15)
+    process.wait(90)
     assert process.returncode == 0 and "stopping agent and proxy" in node.said()
     assert pids(node.folder, "agent") == pids(node.folder, "proxy") == []
     assert not (node.folder / "proxy.pid").exists()
@@ -125,7 +125,7 @@ def test_the_proxy_outlives_a_killed_supervisor_and_is_adopted(node: Node) -> No
     agent, proxy = node.one("agent"), node.one("proxy")
     eventually(lambda: (node.folder / "proxy.pid").exists())
     first.kill()
-    first.wait(15)
+    first.wait(90)
     os.kill(agent, signal.SIGKILL)
     assert pids(node.folder, "proxy") == [proxy]
     second = node.start()
@@ -134,7 +134,7 @@ def test_the_proxy_outlives_a_killed_supervisor_and_is_adopted(node: Node) -> No
     os.kill(proxy, signal.SIGKILL)
     eventually(lambda: pids(node.folder, "proxy") not in ([], [proxy]))
     second.send_signal(signal.SIGTERM)
-    second.wait(15)
+    second.wait(90)
     assert f"process {proxy}: taking it over" in node.said()
 
 
@@ -146,7 +146,7 @@ def test_a_foreign_process_in_the_pid_file_is_not_adopted(node: Node) -> None:
 
 def test_a_refused_agent_ends_everything_with_its_code(node: Node) -> None:
     process = node.start(agent=f"raise SystemExit({EXIT_JOIN_REFUSED})")
-    process.wait(15)
+    process.wait(90)
     assert process.returncode == EXIT_JOIN_REFUSED
     assert "not let into the cluster" in node.said()
     assert pids(node.folder, "proxy") == []
@@ -154,12 +154,14 @@ def test_a_refused_agent_ends_everything_with_its_code(node: Node) -> None:
 
 def test_a_crashing_child_is_started_with_growing_pauses(node: Node) -> None:
     process = node.start(agent="raise SystemExit(7)")
-    deadline = time.monotonic() + 2.5
-    eventually(lambda: time.monotonic() > deadline)
+
+    def pauses() -> list[str]:
+        return [line.rpartition(" in ")[2] for line in node.said().splitlines() if "exited with code 7" in line]
+
+    eventually(lambda: len(pauses()) >= 3)
     process.send_signal(signal.SIGTERM)
-    process.wait(15)
-    pauses = [line.rpartition(" in ")[2] for line in node.said().splitlines() if "exited with code 7" in line]
-    assert pauses[:3] == ["0.2 s", "0.4 s", "0.8 s"]
+    process.wait(90)
+    assert pauses()[:3] == ["0.2 s", "0.4 s", "0.8 s"]
 
 
 def test_sighup_replaces_the_agent_and_lets_a_new_proxy_take_over(node: Node) -> None:
@@ -174,5 +176,5 @@ def test_sighup_replaces_the_agent_and_lets_a_new_proxy_take_over(node: Node) ->
     os.kill(proxy, signal.SIGTERM)
     eventually(lambda: pids(node.folder, "proxy") == [new])
     os.kill(supervisor.pid, signal.SIGTERM)
-    assert supervisor.wait(15) == 0
+    assert supervisor.wait(90) == 0
     assert not pids(node.folder, "proxy") and "exited" not in node.said()

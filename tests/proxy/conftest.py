@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
 from proxy.server import Proxy
-from tests.proxy.support import Endpoints
+from tests.proxy.support import Endpoints, Pair, connect, own_address, route, table
 
 
 @pytest.fixture
@@ -27,3 +27,16 @@ def endpoints() -> Iterator[Endpoints]:
     made = Endpoints(3)
     yield made
     made.close()
+
+
+@pytest.fixture
+def pair(proxy: Proxy, endpoints: Endpoints) -> Callable[[], Awaitable[Pair]]:
+    """Connects a client through the proxy to an accepted endpoint socket."""
+    place = (own_address(), 80)
+    proxy.apply(table(route(*place, endpoints.places[:1])))
+
+    async def make() -> Pair:
+        client = await connect(place)
+        return client, await endpoints.accept()
+
+    return make

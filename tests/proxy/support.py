@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 from common.routing import Endpoint, NodeInfo, Route, RoutePort
 from proxy.table import Table
 
+# A client's socket and the endpoint's that its connection has come to.
+Pair = tuple[socket.socket, socket.socket]
+
 _numbers = itertools.count(1)
 _BLOCK = (60 + secrets.randbelow(190), 10 * secrets.randbelow(23))
 _revisions = itertools.count(1)

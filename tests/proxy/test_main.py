@@ -66,7 +66,7 @@ async def test_kill_9_start_again_and_drain(tmp_path: Path, endpoints: Endpoints
         await until(lambda: storage.load(tmp_path) == held, "the table is on disk")
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with running(tmp_path, "--drain", "10", "--log-json") as process:
+    with running(tmp_path, "--drain", "120", "--log-json") as process:
         await started(tmp_path)
         status = (await told(tmp_path, {"status": {}}))["status"]
         assert (status["epoch"], status["revision"]) == (held.epoch, held.revision)
@@ -81,7 +81,7 @@ async def test_kill_9_start_again_and_drain(tmp_path: Path, endpoints: Endpoints
         assert await receive(accepted, 10) == b"last words"
         client.close()
         accepted.close()
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
         assert process.stderr is not None
         events = [json.loads(line)["event"] for line in process.stderr.read().splitlines()]
         assert events[0] == "listener.open" and "proxy.draining" in events and events[-1] == "proxy.stopped"
@@ -96,7 +96,7 @@ async def test_a_second_signal_ends_the_draining(tmp_path: Path, endpoints: Endp
         process.send_signal(signal.SIGTERM)
         await until(lambda: not (tmp_path / "proxy.sock").exists(), "the proxy stops listening")
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
         client.close()
         accepted.close()
 
@@ -105,7 +105,7 @@ async def test_a_second_proxy_says_that_one_runs(tmp_path: Path) -> None:
     with running(tmp_path):
         await started(tmp_path)
         with running(tmp_path) as second:
-            assert await asyncio.to_thread(second.wait, 20) == 1
+            assert await asyncio.to_thread(second.wait, 60) == 1
             assert second.stderr is not None and b"another proxy runs" in second.stderr.read()
 
 
@@ -136,7 +136,7 @@ def test_a_nursery_of_another_version_is_not_begun() -> None:
     with ours, theirs:
         command = [sys.executable, "-m", "proxy", "--socket", "s", "--data", "d", "--nursery", "0.0.0-other"]
         run = subprocess.run(
-            [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], capture_output=True, text=True, timeout=30
+            [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], capture_output=True, text=True, timeout=90
         )
     assert run.returncode == 1
     assert "--takeover" in run.stderr and "Traceback" not in run.stderr

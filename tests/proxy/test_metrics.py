@@ -129,7 +129,9 @@ async def test_the_process_answers_and_a_dead_worker_takes_no_count_back(tmp_pat
     place = (own_address(), 80)
     storage.save(tmp_path, table(route(*place, endpoints.places[:1])))
     with running(tmp_path, "--workers", "2", "--metrics-listen", f"127.0.0.1:{port}"):
-        await scraped(port)
+        async with asyncio.timeout(60):
+            while figures(await scraped(port))['sampan_proxy_workers{state="serving"}'] < 2:
+                await asyncio.sleep(0.05)
         for _ in range(8):
             client = await connect(place)
             accepted = await endpoints.accept(0)

@@ -13,22 +13,9 @@ from proxy import splice
 from proxy.leg import Leg
 from proxy.server import Proxy
 from proxy.splice import Pipe, Pipes
-from tests.proxy.support import Endpoints, connect, own_address, read_to_end, receive, reset, route, send, table, until
+from tests.proxy.support import Pair, read_to_end, receive, reset, send, until
 
-Pair = tuple[socket.socket, socket.socket]
 BULK = bytes(range(251)) * 80_000  # 20 MB, and no power of two repeats it
-
-
-@pytest.fixture
-def pair(proxy: Proxy, endpoints: Endpoints) -> Callable[[], Awaitable[Pair]]:
-    place = (own_address(), 80)
-    proxy.apply(table(route(*place, endpoints.places[:1])))
-
-    async def make() -> Pair:
-        client = await connect(place)
-        return client, await endpoints.accept()
-
-    return make
 
 
 def legs(proxy: Proxy) -> tuple[Leg, Leg]:

@@ -15,22 +15,9 @@ from hypothesis import strategies as st
 from proxy.leg import Leg
 from proxy.server import Proxy
 from proxy.vanished import _INFO, PROBES, VANISHED, Suspects, silence
-from tests.proxy.support import Endpoints, connect, own_address, read_to_end, receive, route, send, table, until
+from tests.proxy.support import Pair, read_to_end, receive, send, until
 
-Pair = tuple[socket.socket, socket.socket]
 SO_ATTACH_FILTER = 26
-
-
-@pytest.fixture
-def pair(proxy: Proxy, endpoints: Endpoints) -> Callable[[], Awaitable[Pair]]:
-    place = (own_address(), 80)
-    proxy.apply(table(route(*place, endpoints.places[:1])))
-
-    async def make() -> Pair:
-        client = await connect(place)
-        return client, await endpoints.accept()
-
-    return make
 
 
 def vanish(sock: socket.socket) -> None:

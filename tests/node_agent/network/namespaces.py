@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def sh(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -115,7 +115,7 @@ class Node:
 PROBE = """
 import socket, sys
 sock = socket.socket()
-sock.settimeout(3)
+sock.settimeout(15)
 print(sock.connect_ex((sys.argv[1], int(sys.argv[2]))))
 """
 SERVE = """
@@ -129,7 +129,7 @@ while True:
 """
 ASK = """
 import socket, sys
-print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 15).recv(100).decode())
+print(socket.create_connection((sys.argv[1], int(sys.argv[2])), 60).recv(100).decode())
 """
 
 

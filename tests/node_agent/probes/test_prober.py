@@ -109,7 +109,7 @@ async def test_liveness_dooms_with_its_own_grace() -> None:
         assert it.health()["a"] == Health(True, True)
         await it.until(lambda: it.health()["a"].doom is not None)
         assert it.health()["a"].doom == Doom("Container a failed liveness probe, will be restarted", 7)
-        assert it.asked == ["alive", "alive"]
+        assert it.asked[:2] == ["alive", "alive"]
         assert it.notes[0][2] == "Liveness probe failed: command exited with code 1"
 
 

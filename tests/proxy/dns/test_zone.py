@@ -252,6 +252,7 @@ def test_a_change_costs_what_it_changes() -> None:
             held.put(WEB)
             held.remove("default/web")
             times.append(time.perf_counter() - start)
-        return sorted(times)[25]
+        # The quickest: other programs run too.
+        return min(times)
 
     assert cost(10_000) < 10 * cost(100) + 0.0001
