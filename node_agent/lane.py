@@ -14,6 +14,7 @@ from common.frames import Resync
 from common.grpcwire import Message, Wire, WireError
 from common.intake import Intake
 from common.limits import MAX_MESSAGE_BYTES
+from common.pacing import paced, unpace_near
 from common.sockets import notice_loss
 from protos import agent_pb2
 
@@ -95,7 +96,10 @@ class RoutesLane(Intake):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        notice_loss(cast(socket.socket, transport.get_extra_info("socket")))
+        sock = cast(socket.socket, transport.get_extra_info("socket"))
+        notice_loss(sock)
+        if paced():
+            unpace_near(sock)
         self._send(self._opening)
 
     def took(self, data: bytes) -> None:

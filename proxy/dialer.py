@@ -7,13 +7,14 @@ import errno
 import os
 import socket
 
+from common.pacing import unpace
 from common.routing import Endpoint
 from proxy.logs import EventLog
 from proxy.poller import OUT, SPECIAL
 from proxy.proxyprotocol import Address, Origin, write
 from proxy.relay import Relay, RelayContext
 from proxy.service import ServicePort
-from proxy.sockopts import carry, reset_on_close, unpace
+from proxy.sockopts import carry, reset_on_close
 
 log = EventLog("proxy.dialer")
 

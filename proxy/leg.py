@@ -10,8 +10,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from common.pacing import unpace_near
 from proxy.poller import ERR, IN, OUT, PIECE, RDHUP, SPECIAL
-from proxy.sockopts import unpace_near
 from proxy.splice import NOT_SPLICED, Pipe
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from common.pacing import paced
 from proxy.leg import BUFFER_SIZE, Leg
 from proxy.poller import IN, OUT, SPECIAL, Poller
-from proxy.sockopts import keep_alive, paced, reset_on_close, unsent
+from proxy.sockopts import keep_alive, reset_on_close, unsent
 from proxy.splice import Pipes
 from proxy.vanished import Watch
 

@@ -19,6 +19,7 @@ from common.errors import BadRequest, SampanError, Unavailable, code_of
 from common.frames import FrameWriter
 from common.grpcwire import Message, Status, Wire, WireError
 from common.intake import Intake
+from common.pacing import paced, unpace_near
 from common.sockets import notice_loss
 from common.wireframes import encode
 from master.dispatcher import routes
@@ -139,7 +140,10 @@ class Lane(Intake):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
-        notice_loss(cast(socket.socket, transport.get_extra_info("socket")))
+        sock = cast(socket.socket, transport.get_extra_info("socket"))
+        notice_loss(sock)
+        if paced():
+            unpace_near(sock)
         self._opening = asyncio.get_running_loop().call_later(OPENING_SECONDS, self.abort)
         self._fan.came(self)
         self._flush()
