@@ -87,7 +87,16 @@ def warm(running: Forms) -> None:
 def hold(peers: dict[str, Peer], results: Results, count: int) -> None:
     """Idle connections, form by form: memory does not mind what else the machine does."""
     for name, peer in peers.items():
-        if peer.pid and not peer.bulk_only and (held := load.idle(peer, count)) is not None:
+        if not peer.pid or peer.bulk_only:
+            continue
+        holder = load.Holder(peer.space)
+        try:
+            held = load.idle(peer, count)
+        finally:
+            holder.stop()
+        if held is None:
+            console.print(f"{name}: the idle connections did not come")
+        else:
             results.idle[name] = held
     if any(name.startswith(SAMPAN) for name in peers):
         results.heap = load.heap(min(count, load.most_of_one_process()))
@@ -150,11 +159,7 @@ def main() -> None:
             warm(running)
             measure(running.peers, results, calm, cases, options.rounds)
             if IDLE in options.what:
-                holder = load.Holder()
-                try:
-                    hold(running.peers, results, options.idle)
-                finally:
-                    holder.stop()
+                hold(running.peers, results, options.idle)
         finally:
             running.stop()
     show.show(results)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.proxy_peers import BULK, IDLE, WEB, Peer
 from bench.proxy_sampan import cpu_seconds, processes, resident_bytes
-from bench.proxy_space import ENDPOINT, own_ticks
+from bench.proxy_space import ENDPOINT, Space, own_ticks
 
 _MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
@@ -108,10 +108,10 @@ def bulk(peer: Peer, streams: int, seconds: int) -> Bulk:
 
 
 class Holder:
-    """The endpoint of idle connections."""
+    """The endpoint of idle connections in a network namespace."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "bench.proxy_idle", "hold", ENDPOINT, str(IDLE)]
+    def __init__(self, space: Space) -> None:
+        command = [*space.prefix, sys.executable, "-m", "bench.proxy_idle", "hold", ENDPOINT, str(IDLE)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._process.stdout.readline()
