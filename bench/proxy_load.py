@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.proxy_peers import BULK, IDLE, WEB, Peer
 from bench.proxy_sampan import cpu_seconds, processes, resident_bytes
-from bench.proxy_space import ENDPOINT, Space, own_ticks
+from bench.proxy_space import ENDPOINT, HERE, Space, own_ticks
 
 _MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
@@ -169,6 +169,12 @@ def carriers(pid: int) -> int:
 def heap(count: int) -> float:
     """Bytes of Python heap per idle connection of our relay, counted by tracemalloc in a proxy of its own."""
     command = [sys.executable, "-m", "bench.proxy_idle", "heap", ENDPOINT, str(IDLE), str(count)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    holder = Holder(HERE)
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    finally:
+        holder.stop()
     (few, small), (many, large) = (tuple(map(int, line.split())) for line in run.stdout.splitlines())
+    if many <= few:
+        raise SystemExit(f"the relay whose heap is counted carried {many} connections of {count}")
     return (large - small) / (many - few)
